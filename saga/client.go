@@ -1,0 +1,352 @@
+package saga
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Input is an event on its way to a saga. Source and ID identify it: the same event sent again has the same ones, and is
+// applied once.
+type Input struct {
+	Source  string // who produced the event: "gateway", "customer", ...
+	ID      string // the producer's own ID for it: of a webhook its ID, of a request its idempotency key
+	Payload any    // of the type that the event was declared with; nil for an event without payload
+}
+
+// Send gives an event to the saga with a business key. It returns once the event is durably recorded, and says what became
+// of it. A refused event is a RefusedError (its refusal is recorded, too). The same event sent again is Duplicated, or the same
+// RefusedError; another event under its Source and ID is an ErrInputConflict, and is not recorded. Other errors: ErrNotFound, ErrUnknownEvent, ErrTooLarge, ErrInvalid, ErrClosed. After another one (ctx ended, say) the event may
+// have been recorded; sending it again is safe.
+func (d *Definition[S, E, D]) Send(ctx context.Context, o *Orchestrator, key string, event E, in Input) (Disposition, error) {
+	ev := RoutedEvent{Definition: d.Name(), Key: key, Event: string(event), Source: in.Source, ID: in.ID}
+	if err := d.encodePayload(o, &ev, in.Payload); err != nil {
+		o.badCall(ctx, d.Name(), "", ev.Event, err)
+		return "", err
+	}
+	return o.Send(ctx, ev)
+}
+
+func (d *Definition[S, E, D]) encodePayload(o *Orchestrator, ev *RoutedEvent, payload any) (err error) {
+	p := d.plan.events[ev.Event]
+	if p == nil {
+		return fmt.Errorf("%w: %s does not declare %q; it has %v", ErrUnknownEvent, d.Name(), ev.Event, d.plan.eventNames())
+	}
+	if p.accepts == nil {
+		if payload != nil {
+			return fmt.Errorf("%w: event %s was declared without a payload, but is sent with a %T", ErrInvalid, ev.Event, payload)
+		}
+		return nil
+	}
+	if ok, want := p.accepts(payload); !ok && payload == nil {
+		return fmt.Errorf("%w: event %s needs a payload, a %s", ErrInvalid, ev.Event, want)
+	} else if !ok {
+		return fmt.Errorf("%w: the payload of event %s is a %T, but it was declared with %s", ErrInvalid, ev.Event, payload, want)
+	}
+	if ev.Payload, err = o.config.Codec.Marshal(payload); err != nil {
+		return fmt.Errorf("%w: the payload of event %s cannot be encoded: %w", ErrInvalid, ev.Event, err)
+	}
+	return nil
+}
+
+func (p *plan) eventNames() []string {
+	var names []string
+	for name := range p.events {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Send gives an event to an instance, untyped: what the typed Send and events from topics come down to.
+func (o *Orchestrator) Send(ctx context.Context, ev RoutedEvent) (answer Disposition, err error) {
+	defer func() { o.badCall(ctx, ev.Definition, ev.Instance, ev.Event, err) }()
+	if err := o.checkEvent(ev); err != nil {
+		return "", err
+	}
+	if err := o.ready(ctx); err != nil {
+		return "", err
+	}
+	id := ev.Instance
+	if id == "" {
+		if o.latest(ev.Definition) == nil {
+			return "", fmt.Errorf("%w: %q", ErrUnknownDefinition, ev.Definition)
+		}
+		r, err := o.store.Lookup(ctx, ev.Definition, ev.Key)
+		if err != nil {
+			return "", fmt.Errorf("saga: send %s to %s %q: %w", ev.Event, ev.Definition, ev.Key, err)
+		}
+		id = r.ID
+	}
+	done, err := o.do(ctx, &job{
+		id: id, definition: ev.Definition, input: inputIdentity(ev.Source, ev.ID),
+		in: input{event: &waiting{Event: ev.Event, Source: ev.Source, ID: ev.ID, Payload: ev.Payload}, trace: o.traceFrom(ctx)},
+	})
+	if err != nil {
+		return "", fmt.Errorf("saga: send %s to instance %s: %w", ev.Event, id, err)
+	}
+	switch done.answer {
+	case Refused:
+		return Refused, &RefusedError{Instance: id, State: done.instance.State, What: ev.Event, Reason: done.reason}
+	case Duplicated:
+		return o.duplicate(ctx, done.instance, ev)
+	}
+	return done.answer, nil
+}
+
+// duplicate looks up what was recorded under an event's identity, and what became of it: a refusal is told again, and another
+// event is an ErrInputConflict.
+func (o *Orchestrator) duplicate(ctx context.Context, i Instance, ev RoutedEvent) (Disposition, error) {
+	var result Disposition
+	var reason string
+	for after := uint64(0); ; {
+		entries, err := o.History(ctx, i.ID, after, 0)
+		if err != nil {
+			return "", err
+		}
+		if len(entries) == 0 {
+			break
+		}
+		for _, e := range entries {
+			after = e.Revision
+			if e.Kind == "event" && e.Source == ev.Source && e.InputID == ev.ID {
+				if e.Event != ev.Event || e.Digest != digest(ev.Payload) {
+					return "", &InputConflictError{Instance: i.ID, Event: ev.Event, Recorded: e.Event, Source: ev.Source, ID: ev.ID}
+				}
+				result, reason = e.Result, e.Reason
+			}
+			for _, j := range e.Judged {
+				if j.Source == ev.Source && j.InputID == ev.ID {
+					result, reason = j.Result, j.Reason
+				}
+			}
+		}
+	}
+	if result == Refused {
+		return Refused, &RefusedError{Instance: i.ID, State: i.State, What: ev.Event, Reason: reason}
+	}
+	return Duplicated, nil
+}
+
+// badCall counts a call whose arguments are wrong, or that the instance refuses. Events that were judged are counted as inputs.
+func (o *Orchestrator) badCall(ctx context.Context, definition, instance, what string, err error) {
+	for _, kind := range []error{ErrInvalid, ErrUnknownDefinition, ErrUnknownEvent, ErrNotFound, ErrTooLarge, ErrKeyConflict, ErrInputConflict} {
+		if errors.Is(err, kind) {
+			o.observe(ctx, Observation{What: ObserveBadCall, Definition: definition, Instance: instance, Event: what, Reason: err.Error()})
+			return
+		}
+	}
+}
+
+// checkEvent looks at what can be judged without the instance.
+func (o *Orchestrator) checkEvent(ev RoutedEvent) error {
+	if !storable(ev.Source, 512) || !storable(ev.ID, 512-len(ev.Source)) {
+		return fmt.Errorf("%w: event %s needs a Source and an ID (up to 512 bytes of UTF-8 together): they make it harmless to send it twice", ErrInvalid, ev.Event)
+	}
+	if len(ev.Payload) > o.config.MaxPayload {
+		return fmt.Errorf("%w: the payload of event %s has %d bytes, more than the %d allowed", ErrTooLarge, ev.Event, len(ev.Payload), o.config.MaxPayload)
+	}
+	if ev.Definition == "" {
+		return nil
+	}
+	p := o.latest(ev.Definition)
+	if p == nil { // of an instance that its ID names
+		return nil
+	}
+	for v, other := range o.plans {
+		if v.Name == ev.Definition && other.events[ev.Event] != nil {
+			return nil
+		}
+	}
+	return fmt.Errorf("%w: %s does not declare %q; it has %v", ErrUnknownEvent, ev.Definition, ev.Event, p.eventNames())
+}
+
+// Get reads the saga with a business key, or answers ErrNotFound.
+func (d *Definition[S, E, D]) Get(ctx context.Context, o *Orchestrator, key string) (Snapshot[S, D], error) {
+	i, err := o.Lookup(ctx, d.Name(), key)
+	if err != nil {
+		return Snapshot[S, D]{}, err
+	}
+	return snapshot[S, D](o, i)
+}
+
+// Wait returns the saga with a business key as soon as it is in one of the given states, or settled if none is given. A state
+// that the saga only passes through may be missed; so it also returns, with an error, when the saga has settled in another
+// one. Changes made by this process are seen at once, those of other processes within PollInterval.
+func (d *Definition[S, E, D]) Wait(ctx context.Context, o *Orchestrator, key string, states ...S) (Snapshot[S, D], error) {
+	i, err := o.Lookup(ctx, d.Name(), key)
+	if err != nil {
+		return Snapshot[S, D]{}, err
+	}
+	i, err = o.WaitFor(ctx, i.ID, func(i Instance) bool {
+		return i.Settled || slices.Contains(states, S(i.State))
+	})
+	if err != nil {
+		return Snapshot[S, D]{}, fmt.Errorf("saga: waiting for %s %q: %w", d.Name(), key, err)
+	}
+	s, err := snapshot[S, D](o, i)
+	if err == nil && len(states) > 0 && !slices.Contains(states, s.State) {
+		err = fmt.Errorf("saga: %s %q has settled in state %s, and will not reach %v", d.Name(), key, s.State, states)
+	}
+	return s, err
+}
+
+// WaitFor returns an instance as soon as a condition holds for it. The store is read when this process changed the instance,
+// and every PollInterval for the changes of others.
+func (o *Orchestrator) WaitFor(ctx context.Context, id string, holds func(Instance) bool) (Instance, error) {
+	changed, stop := o.watch.on(id)
+	defer stop()
+	poll := time.NewTicker(o.config.PollInterval)
+	defer poll.Stop()
+	for {
+		i, err := o.Get(ctx, id)
+		if err != nil || holds(i) {
+			return i, err
+		}
+		select {
+		case <-changed:
+		case <-poll.C:
+		case <-ctx.Done():
+			return i, fmt.Errorf("instance %s is in state %s%s: %w", id, i.State, i.hindrance(), context.Cause(ctx))
+		case <-o.closed:
+			return i, fmt.Errorf("instance %s is in state %s: %w", id, i.State, ErrClosed)
+		}
+	}
+}
+
+// hindrance says what an instance waits for, as far as something went wrong with it.
+func (v Instance) hindrance() string {
+	if v.Attention != "" {
+		return ", " + v.Attention
+	}
+	for _, e := range v.Steps {
+		if e.InFlight() && e.Reason != "" {
+			return fmt.Sprintf(", step %s has failed %d times: %s", e.Step, max(e.Attempts, e.Undos), e.Reason)
+		}
+	}
+	return ""
+}
+
+// Get reads an instance, or answers ErrNotFound.
+func (o *Orchestrator) Get(ctx context.Context, id string) (Instance, error) {
+	records, err := o.store.Load(ctx, id)
+	if err != nil {
+		return Instance{}, fmt.Errorf("saga: get instance %s: %w", id, err)
+	}
+	if len(records) == 0 {
+		return Instance{}, fmt.Errorf("%w: %s", ErrNotFound, id)
+	}
+	return viewOf(records[0])
+}
+
+// Lookup reads the instance of a definition that has the business key, or answers ErrNotFound.
+func (o *Orchestrator) Lookup(ctx context.Context, definition, key string) (Instance, error) {
+	r, err := o.store.Lookup(ctx, definition, key)
+	if err != nil {
+		return Instance{}, fmt.Errorf("saga: look up %s %q: %w", definition, key, err)
+	}
+	return viewOf(r)
+}
+
+func viewOf(r Record) (Instance, error) {
+	i, err := fromRecord(r)
+	if err != nil {
+		return Instance{}, err
+	}
+	return i.view(), nil
+}
+
+// List returns a page of instances in order of their IDs (with the default IDs that is by age), and where the next page
+// begins: put it into Query.After; empty: this was the last page.
+func (o *Orchestrator) List(ctx context.Context, q Query) (page []Instance, next string, err error) {
+	if q.Limit <= 0 {
+		q.Limit = 100
+	}
+	records, err := o.store.List(ctx, q)
+	if err != nil {
+		return nil, "", fmt.Errorf("saga: list: %w", err)
+	}
+	for _, r := range records {
+		i, err := viewOf(r)
+		if err != nil {
+			return nil, "", err
+		}
+		page = append(page, i)
+	}
+	if len(page) == q.Limit {
+		next = page[len(page)-1].ID
+	}
+	return page, next, nil
+}
+
+// History returns an instance's history: every input and what followed from it, in order. It starts after a revision (0: at
+// the beginning) and has up to limit entries (0: 1000).
+func (o *Orchestrator) History(ctx context.Context, id string, after uint64, limit int) ([]Entry, error) {
+	if limit <= 0 {
+		limit = 1000
+	}
+	records, err := o.store.History(ctx, id, after, limit)
+	if err != nil {
+		return nil, fmt.Errorf("saga: history of %s: %w", id, err)
+	}
+	entries := make([]Entry, len(records))
+	for k, r := range records {
+		if entries[k], err = decodeEntry(r); err != nil {
+			return nil, fmt.Errorf("saga: history of %s, revision %d: %w", id, r.Revision, err)
+		}
+	}
+	return entries, nil
+}
+
+// DeadLetters returns messages that could not be given to any instance, in pages like List.
+func (o *Orchestrator) DeadLetters(ctx context.Context, after string, limit int) ([]DeadLetter, error) {
+	if limit <= 0 {
+		limit = 100
+	}
+	return o.store.DeadLetters(ctx, after, limit)
+}
+
+// Operation is what a person does to an instance by hand. Who and Why are kept in its history.
+type Operation struct {
+	Verb Verb
+	Who  string // required
+	Why  string // required
+
+	Step  string        // RetryNow, SkipStep, MarkDone
+	Data  any           // EditData: the new data, of the definition's type; MarkDone: the step's result, or nil
+	Timer string        // MoveTimer: its name, see Instance.Timers
+	In    time.Duration // MoveTimer: due so long from now
+	To    string        // ForceCompensate: the failed state to end in
+}
+
+// Operate does to an instance what an operator asks, and returns it as it is then. What makes no sense in its state is a
+// RefusedError, and changes nothing.
+func (o *Orchestrator) Operate(ctx context.Context, id string, op Operation) (after Instance, err error) {
+	defer func() { o.badCall(ctx, "", id, string(op.Verb), err) }()
+	if op.Who == "" || op.Why == "" {
+		return Instance{}, fmt.Errorf("%w: %s needs Who and Why: they are kept in the history", ErrInvalid, op.Verb)
+	}
+	in := operation{verb: op.Verb, who: op.Who, why: op.Why, step: op.Step, timer: op.Timer, in: op.In, toState: op.To}
+	if op.Data != nil {
+		data, err := o.config.Codec.Marshal(op.Data)
+		if err != nil {
+			return Instance{}, fmt.Errorf("%w: the data of %s cannot be encoded: %w", ErrInvalid, op.Verb, err)
+		}
+		in.data = data
+	} else if op.Verb == EditData {
+		return Instance{}, fmt.Errorf("%w: %s needs Data", ErrInvalid, op.Verb)
+	}
+	if err := o.ready(ctx); err != nil {
+		return Instance{}, err
+	}
+	done, err := o.do(ctx, &job{id: id, in: input{operator: &in}})
+	if err != nil {
+		return Instance{}, fmt.Errorf("saga: %s on instance %s: %w", op.Verb, id, err)
+	}
+	if done.answer == Refused {
+		return done.instance, &RefusedError{Instance: id, State: done.instance.State, What: string(op.Verb), Reason: done.reason}
+	}
+	return done.instance, nil
+}

@@ -1,0 +1,315 @@
+package saga
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sagamill/sagamill/compensation"
+	"github.com/sagamill/sagamill/statemachine"
+)
+
+// limits bound what an instance may hold.
+type limits struct {
+	waiting int // events
+	data    int // bytes of data
+}
+
+// decide is the heart: it answers what an instance becomes by an input, and which effects follow. It is pure: no context, no
+// I/O, no clock, no randomness, no goroutine; it does not change before. The shell commits the decision, and only then does
+// what the effects say. Whatever crashes in between is found in the committed instance, and decided again.
+//
+// Panics of users' guards and reducers are answers, too: the event is refused, the step's attempt has failed.
+func decide(p *plan, before *instance, in input, codec Codec, lim limits) decision {
+	t := &turn{plan: p, inst: before.clone(), in: in, codec: codec, lim: lim, answer: Applied, wake: NoWake}
+	delivered := t.published(in.published)
+	switch {
+	case in.start != nil:
+		t.start(*in.start)
+	case in.event != nil:
+		t.receive(*in.event)
+	case in.outcome != nil:
+		t.settle(*in.outcome)
+	case in.wake != nil:
+		t.entry.Kind = "timer"
+		t.awake(*in.wake)
+	case in.operator != nil:
+		t.operate(*in.operator)
+	default:
+		t.entry.Kind, t.nothing = "delivery", true
+	}
+	t.nothing = t.nothing && !delivered
+	t.finish()
+	return decision{
+		next: t.inst, entry: t.entry, effects: t.effects, answer: t.answer, reason: t.reason,
+		wake: t.wake, lease: t.lease, nothing: t.nothing,
+	}
+}
+
+// turn is one call of decide: the instance it works on, and what it has gathered so far.
+type turn struct {
+	plan  *plan
+	inst  *instance // a copy
+	in    input
+	codec Codec
+	lim   limits
+
+	entry   Entry
+	effects []effect
+	answer  Disposition
+	reason  string
+	wake    time.Duration
+	lease   bool
+	nothing bool
+}
+
+// start enters the initial state and raises the start event.
+func (t *turn) start(in startInput) {
+	t.entry.Kind = "start"
+	t.inst.data, t.inst.Trace = in.data, t.in.trace
+	t.enter(t.plan.machine.Initial())
+	if t.plan.start != "" {
+		t.raise(t.plan.start)
+	}
+	t.proceed()
+}
+
+// receive records an event from outside, and judges it if the instance is idle.
+func (t *turn) receive(ev waiting) {
+	t.entry = Entry{Kind: "event", Event: ev.Event, Source: ev.Source, InputID: ev.ID, Digest: digest(ev.Payload)}
+	switch {
+	case t.plan.events[ev.Event] == nil: // the engine's own events do not come from outside
+		t.answer, t.reason = Refused, fmt.Sprintf("%s declares no event %s", t.plan.name, ev.Event)
+	case t.inst.idle():
+		t.answer, t.reason = t.judge(ev)
+	case len(t.inst.Waiting) <= t.lim.waiting && t.mayInterrupt(ev):
+		ev.Interrupts = true // one more than the limit: a cancel is not refused for others that wait
+		t.inst.Waiting = append(t.inst.Waiting, ev)
+		t.answer = Interrupts
+	default:
+		t.answer, t.reason = t.keep(ev, false)
+	}
+	t.entry.Result, t.entry.Reason = t.answer, t.reason
+	t.proceed()
+}
+
+// digest tells one payload from another, for events that are sent twice.
+func digest(payload []byte) string {
+	if len(payload) == 0 {
+		return ""
+	}
+	sum := sha256.Sum256(payload)
+	return hex.EncodeToString(sum[:8])
+}
+
+// judge decides what an event does to the instance in its present state. A transition starts its row.
+func (t *turn) judge(ev waiting) (Disposition, string) {
+	row, data, kind, err := t.find(ev.Event, ev.Payload)
+	if err != nil {
+		return Refused, err.Error()
+	}
+	switch kind {
+	case statemachine.Transition:
+		if row.compensate && t.inst.Ledger.PivotPassed() {
+			return Refused, passedPivot
+		}
+		t.inst.data = data
+		t.begin(row, ev.Event)
+		return Applied, ""
+	case statemachine.Ignored:
+		return Ignored, ""
+	case statemachine.Buffered:
+		if t.plan.machine.IsFinal(t.inst.state) {
+			return Refused, fmt.Sprintf("the saga has ended in %s, so %s will not fit any more", t.inst.state, ev.Event)
+		}
+		return t.keep(ev, true)
+	}
+	return Refused, fmt.Sprintf("state %s does not take %s", t.inst.state, ev.Event)
+}
+
+// raiseAgain is how often an event of the engine's own is raised that could not be: the definition may have been mended.
+const raiseAgain = 30 * time.Second
+
+const passedPivot = "the saga has passed its pivot and goes forward only"
+
+// find asks the table. The event is folded into the data first, so that guards see what it says; the data come back, and are
+// kept only if a row is taken.
+func (t *turn) find(event string, payload []byte) (row *rowPlan, data []byte, kind statemachine.Kind, err error) {
+	defer recoverTo(&err, "event "+event)
+	data = t.inst.data
+	if e := t.plan.events[event]; e != nil && e.fold != nil {
+		if data, err = e.fold(t.codec, data, payload); err != nil {
+			return nil, nil, 0, err
+		}
+		if len(data) > t.lim.data {
+			return nil, nil, 0, fmt.Errorf("the data would grow to %d bytes, more than the %d allowed", len(data), t.lim.data)
+		}
+	}
+	a := t.plan.machine.Find(t.inst.state, event, folded{t.codec, data})
+	if a.Kind == statemachine.Transition {
+		row = &t.plan.rows[a.Row]
+	}
+	return row, data, a.Kind, nil
+}
+
+// keep stores an event that cannot be judged now, or that fits no state yet.
+func (t *turn) keep(ev waiting, buffered bool) (Disposition, string) {
+	if len(t.inst.Waiting) >= t.lim.waiting {
+		return Refused, fmt.Sprintf("%d events wait already", len(t.inst.Waiting))
+	}
+	ev.Buffered = buffered
+	t.inst.Waiting = append(t.inst.Waiting, ev)
+	if buffered {
+		return Buffered, ""
+	}
+	return Waits, ""
+}
+
+// judgeWaiting judges the events that were kept, in order of arrival, until one of them takes a row or none is left.
+func (t *turn) judgeWaiting() (took bool) {
+	events := t.inst.Waiting
+	t.inst.Waiting = nil
+	for k, ev := range events {
+		if t.judged(ev) == Applied {
+			t.inst.Waiting = append(t.inst.Waiting, events[k+1:]...)
+			return true
+		}
+	}
+	return false
+}
+
+// judged judges an event that had been waiting, and notes what became of it, unless it is still kept.
+func (t *turn) judged(ev waiting) Disposition {
+	answer, reason := t.judge(ev)
+	if answer != Buffered {
+		t.entry.Judged = append(t.entry.Judged, Judgement{Event: ev.Event, Source: ev.Source, InputID: ev.ID, Result: answer, Reason: reason})
+	}
+	return answer
+}
+
+// raise applies an event of the engine's own, which the table answers with a transition: Build has checked that it does. If
+// it fails all the same (a guard panics, or the definition was changed under the instance), the event is kept.
+func (t *turn) raise(event string) bool {
+	row, _, kind, err := t.find(event, nil)
+	if err == nil && kind != statemachine.Transition {
+		err = fmt.Errorf("state %s has no row for it", t.inst.state)
+	}
+	if err != nil {
+		t.inst.Raised = &raised{Event: event, Why: err.Error()}
+		if t.wake < 0 || t.wake > raiseAgain {
+			t.wake = raiseAgain
+		}
+		return false
+	}
+	t.inst.Raised = nil
+	t.begin(row, event)
+	return true
+}
+
+// enter makes a state the instance's own: the timers of the one before die, its own are set.
+func (t *turn) enter(state string) {
+	t.inst.dropTimers(func(tm timer) bool { return tm.Kind == stateTimer })
+	t.inst.state = state
+	for _, to := range t.plan.machine.Timeouts(state) {
+		t.timer(timer{Kind: stateTimer, Row: t.plan.rows[to.Row].name, In: to.After})
+	}
+}
+
+// timer sets a timer, which the next wake-up must not miss.
+func (t *turn) timer(tm timer) {
+	t.inst.setTimer(tm)
+	if t.wake < 0 || tm.In < t.wake {
+		t.wake = tm.In
+	}
+}
+
+// published records that one-way messages have reached the broker. It answers whether that was news.
+func (t *turn) published(ids []string) (news bool) {
+	for _, id := range ids {
+		for k := range t.inst.Outbox {
+			if m := t.inst.Outbox[k]; m.ID == id && m.Oneway {
+				t.inst.Outbox = slices.Delete(t.inst.Outbox, k, k+1)
+				news = true
+				break
+			}
+		}
+	}
+	if news && !slices.ContainsFunc(t.inst.Outbox, func(m outgoing) bool { return m.Oneway }) {
+		t.inst.dropTimers(func(tm timer) bool { return tm.Kind == outboxTimer })
+	}
+	return news
+}
+
+// finish draws the conclusions: is the instance settled, must a person look at it.
+func (t *turn) finish() {
+	i := t.inst
+	i.settled = t.plan.machine.IsFinal(i.state) && i.idle() && !i.Ledger.Open() && len(i.Outbox) == 0
+	if i.settled {
+		i.Timers = nil // what still waits for an old attempt waits for nothing
+	}
+	if !t.nothing {
+		i.attention = t.attention()
+	}
+}
+
+// attention says why a person should look at the instance; empty if there is no need.
+func (t *turn) attention() string {
+	var reasons []string
+	for k := range t.inst.Ledger {
+		if why := t.attentionTo(&t.inst.Ledger[k]); why != "" {
+			reasons = append(reasons, why)
+		}
+	}
+	if len(reasons) > 0 {
+		return strings.Join(reasons, "; ")
+	}
+	if r := t.inst.Row; r != nil && r.Name != "" && t.plan.byName[r.Name] == nil {
+		return fmt.Sprintf("definition %s version %d has no row %s, which this instance is in", t.plan.name, t.plan.version, r.Name)
+	}
+	if t.inst.Row != nil && t.disordered() {
+		return fmt.Sprintf("definition %s version %d runs the steps of row %s in another order than this instance has begun them",
+			t.plan.name, t.plan.version, t.inst.Row.Name)
+	}
+	if r := t.inst.Raised; r != nil {
+		return fmt.Sprintf("%s could not be raised: %s", r.Event, r.Why)
+	}
+	for _, tm := range t.inst.Timers {
+		switch {
+		case tm.Why != "":
+			return fmt.Sprintf("the time-out %s could not be judged: %s", tm.Row, tm.Why)
+		case tm.Kind == outboxTimer && delivery.Alarming(tm.Try-1):
+			return fmt.Sprintf("events could not be published in %d attempts", tm.Try-1)
+		}
+	}
+	return ""
+}
+
+// attentionTo says why a person should look at a step.
+func (t *turn) attentionTo(e *compensation.Entry) string {
+	s := t.plan.steps[e.Step]
+	open := e.InFlight() || e.Condemned && e.MayExist()
+	switch {
+	case open && s == nil:
+		return fmt.Sprintf("definition %s version %d has no step %s, which this instance needs", t.plan.name, t.plan.version, e.Step)
+	case open && e.Condemned && e.Undoable && !s.undo.exists():
+		return fmt.Sprintf("definition %s version %d has no compensation of %s, which this instance needs", t.plan.name, t.plan.version, e.Step)
+	case e.Stuck && e.Status == compensation.Undoing:
+		return fmt.Sprintf("the compensation of %s is stuck after %d attempts: %s", e.Step, e.Undos, e.Reason)
+	case e.Stuck:
+		return fmt.Sprintf("step %s is stuck after %d attempts: %s", e.Step, e.Attempts, e.Reason)
+	case e.Class == compensation.Pivot && e.Condemned && e.Status == compensation.Succeeded:
+		return fmt.Sprintf("pivot %s succeeded after the saga had gone on without it: undo it by hand, then mark it as done", e.Step)
+	}
+	return ""
+}
+
+// recoverTo turns a panic of users' code into an error.
+func recoverTo(err *error, what string) {
+	if r := recover(); r != nil {
+		*err = &PanicError{In: what, Value: r, Stack: debug.Stack()}
+	}
+}

@@ -1,0 +1,171 @@
+package saga
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/sagamill/sagamill/compensation"
+)
+
+// What an operator may do by hand. Each verb is an input like others: decided, committed, and kept in the history with who
+// did it and why. A verb that makes no sense is refused, and changes nothing.
+
+func (t *turn) operate(op operation) {
+	t.entry = Entry{Kind: "operator", Verb: op.verb, Who: op.who, Reason: op.why, Step: op.step}
+	var refusal error
+	switch op.verb {
+	case RetryNow:
+		refusal = t.retryNow(op)
+	case SkipStep, MarkDone:
+		refusal = t.byHand(op)
+	case EditData:
+		refusal = t.editData(op.data)
+	case MoveTimer:
+		refusal = t.moveTimer(op)
+	case ForceCompensate:
+		refusal = t.forceCompensate(op)
+	default:
+		refusal = fmt.Errorf("there is no verb %q", op.verb)
+	}
+	if refusal != nil {
+		t.answer, t.reason, t.nothing = Refused, refusal.Error(), true
+		return
+	}
+	t.proceed()
+}
+
+func (t *turn) editData(data []byte) (err error) {
+	defer recoverTo(&err, "the codec")
+	if len(data) > t.lim.data {
+		return fmt.Errorf("the data has %d bytes, more than the %d allowed", len(data), t.lim.data)
+	}
+	if err = t.plan.readable(t.codec, data); err != nil {
+		return err
+	}
+	t.inst.data = data
+	return nil
+}
+
+// operated finds the step's entry that an operator means: the latest one.
+func (t *turn) operated(op operation) (s *stepPlan, e *compensation.Entry, undo bool, err error) {
+	s, e = t.plan.steps[op.step], t.inst.Ledger.Latest(op.step)
+	switch {
+	case s == nil:
+		return nil, nil, false, fmt.Errorf("the definition has no step %q", op.step)
+	case e == nil:
+		return nil, nil, false, fmt.Errorf("step %s was not started", op.step)
+	}
+	return s, e, e.Status == compensation.Undoing, nil
+}
+
+func (t *turn) retryNow(op operation) error {
+	s, e, undo, err := t.operated(op)
+	if err != nil {
+		return err
+	}
+	tm := t.inst.timerOf(e, undo)
+	switch {
+	case !e.InFlight() || tm == nil:
+		return fmt.Errorf("step %s is %s: there is nothing to try again", op.step, e.Status)
+	case tm.Kind == attemptTimer:
+		return fmt.Errorf("step %s has an attempt under way", op.step)
+	}
+	e.Stuck = false
+	t.again(s, e, undo)
+	return nil
+}
+
+// byHand settles a step, or its compensation, by an operator's word.
+func (t *turn) byHand(op operation) error {
+	s, e, undo, err := t.operated(op)
+	if err != nil {
+		return err
+	}
+	if e.Condemned && e.Class == compensation.Pivot && e.Status == compensation.Succeeded && op.verb == MarkDone {
+		e.Status, e.Condemned = compensation.Undone, false // a pivot that succeeded late, and was undone by hand
+		return nil
+	}
+	if e.Status != compensation.Sent && e.Status != compensation.Undoing {
+		return fmt.Errorf("step %s is %s: there is nothing to wait for", op.step, e.Status)
+	}
+	if tm := t.inst.timerOf(e, undo); tm != nil && tm.Kind == attemptTimer {
+		return fmt.Errorf("step %s has an attempt under way; it ends within %s", op.step, timeoutOf(s))
+	}
+	switch {
+	case op.verb == SkipStep:
+		e.Skip(op.why)
+	case undo:
+		e.Undo()
+	default:
+		if len(op.data) > 0 { // without a result there is nothing to fold
+			if err := t.tryFold(s, op.data); err != nil {
+				return err
+			}
+			_ = t.succeeded(s, op.data) // tried just before
+		}
+		e.Succeed()
+	}
+	t.inst.dropEffectTimers(e, undo)
+	t.inst.dropPending(e, undo)
+	return nil
+}
+
+func (t *turn) moveTimer(op operation) error {
+	for k := range t.inst.Timers {
+		if tm := t.inst.Timers[k]; tm.name() == op.timer {
+			if tm.Kind == orphanTimer || tm.Kind == attemptTimer {
+				return fmt.Errorf("timer %s guards an attempt that may be under way", op.timer)
+			}
+			t.inst.dropTimers(func(o timer) bool { return o == tm })
+			tm.In, tm.Due, tm.Ripe = max(op.in, 0), time.Time{}, false
+			t.timer(tm)
+			return nil
+		}
+	}
+	return fmt.Errorf("there is no timer %q", op.timer)
+}
+
+// name is how an operator names a timer.
+func (t *timer) name() string {
+	if t.Kind == stateTimer {
+		return t.Row
+	}
+	n := string(t.Kind)
+	if t.Step != "" {
+		n += ":" + effectName(t.Step, t.Undo, 1)
+	}
+	return n
+}
+
+func (t *turn) forceCompensate(op operation) error {
+	switch {
+	case t.inst.settled:
+		return fmt.Errorf("the saga is settled in %s", t.inst.state)
+	case !t.plan.failed[op.toState]:
+		return fmt.Errorf("%q is not one of the definition's failed states", op.toState)
+	case t.inst.Ledger.PivotPassed():
+		return fmt.Errorf("the saga has passed its pivot: what it did cannot be undone by the engine")
+	case t.plan.machine.IsFinal(t.inst.state):
+		return fmt.Errorf("the saga is in its final state %s", t.inst.state)
+	}
+	for k := range t.inst.Ledger {
+		if e := &t.inst.Ledger[k]; e.Status == compensation.Sent {
+			if e.Class == compensation.Pivot {
+				return fmt.Errorf("pivot %s is in doubt: wait for it, or settle it by hand first", e.Step)
+			}
+			if tm := t.inst.timerOf(e, false); tm != nil && tm.Kind == attemptTimer {
+				return fmt.Errorf("step %s has an attempt under way: wait for it", e.Step)
+			}
+			t.doubt(e)
+		}
+	}
+	if t.inst.Row != nil {
+		t.foldAll()
+	}
+	t.inst.noInterrupt()
+	t.inst.Raised = nil
+	t.inst.Cause = op.who + ": " + op.why
+	t.inst.Row = &running{Event: string(ForceCompensate), To: op.toState, Compensate: true, Base: -1}
+	t.inst.Ledger.Condemn()
+	return nil
+}

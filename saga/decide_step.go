@@ -1,0 +1,291 @@
+package saga
+
+import (
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/sagamill/sagamill/compensation"
+)
+
+// How one step's action, or its compensation, is attempted, and what its outcomes mean.
+
+// attempt starts an attempt of a step's action or compensation. The ledger says already that it is under way.
+func (t *turn) attempt(s *stepPlan, e *compensation.Entry, undo bool) {
+	t.inst.dropEffectTimers(e, undo)
+	n := attemptsOf(e, undo)
+	t.entry.Began = append(t.entry.Began, effectName(s.name, undo, n))
+	f := s.effect(undo)
+	if err := t.nameEffect(s, e, undo); err != nil {
+		t.failed(s, e, undo, err.Error())
+		return
+	}
+	if f.local != nil {
+		t.lease = true
+		t.timer(timer{Kind: attemptTimer, Step: e.Step, Run: e.Run, Undo: undo, In: timeoutOf(s)})
+		t.effects = append(t.effects, effect{
+			kind: runLocal, step: e.Step, run: e.Run, undo: undo, attempt: n, id: effectID(t.inst, e), data: t.inst.data,
+		})
+		return
+	}
+	m, err := t.message(f, e, undo)
+	if err != nil {
+		t.failed(s, e, undo, err.Error())
+		return
+	}
+	t.effects = append(t.effects, effect{kind: publish, step: e.Step, run: e.Run, undo: undo, attempt: n, message: *m})
+	if f.oneway {
+		e.Succeed()
+		t.outboxTimer(1)
+		return
+	}
+	t.timer(timer{Kind: replyTimer, Step: e.Step, Run: e.Run, Undo: undo, In: retryOf(f).Delay(n, t.in.random)})
+}
+
+// nameEffect gives the effect the step's own key, if it names one. Without it the action is not tried: under another identity
+// it could take effect twice.
+func (t *turn) nameEffect(s *stepPlan, e *compensation.Entry, undo bool) (err error) {
+	if s.key == nil || e.Key != "" || undo {
+		return nil
+	}
+	defer recoverTo(&err, "key of step "+s.name)
+	if e.Key, err = s.key(t.codec, t.inst.data); err == nil && e.Key == "" {
+		err = fmt.Errorf("the key of step %s is empty", s.name)
+	}
+	return err
+}
+
+// message returns the effect's pending message, made now if this is the first attempt. It does not change any more.
+func (t *turn) message(f *effectPlan, e *compensation.Entry, undo bool) (m *outgoing, err error) {
+	defer recoverTo(&err, "request of step "+e.Step)
+	if m = t.inst.pending(e, undo); m != nil {
+		return m, nil
+	}
+	payload, err := f.command.request(t.codec, t.inst.data)
+	if err != nil {
+		return nil, err
+	}
+	id := effectID(t.inst, e)
+	t.inst.Outbox = append(t.inst.Outbox, outgoing{
+		ID: id, Step: e.Step, Run: e.Run, Undo: undo, Oneway: f.oneway,
+		Name: f.command.name, Topic: f.command.topic, Payload: payload,
+	})
+	m = &t.inst.Outbox[len(t.inst.Outbox)-1]
+	if f.oneway {
+		m.Version = t.inst.revision + 1
+	}
+	return m, nil
+}
+
+// outboxTimer lets the events that wait to be published be published again, unless a commit records them before.
+func (t *turn) outboxTimer(try int) {
+	t.inst.dropTimers(func(tm timer) bool { return tm.Kind == outboxTimer })
+	t.timer(timer{Kind: outboxTimer, Try: try, In: delivery.Delay(try, t.in.random)})
+}
+
+// failed notes an attempt that did not succeed, or that nothing was heard of, and arranges for the next one. A compensatable
+// step whose attempts are spent is in doubt: its rejection event is raised, and it is undone. If its row is interrupted it is
+// in doubt anyway, and the interrupting event says what follows.
+func (t *turn) failed(s *stepPlan, e *compensation.Entry, undo bool, reason string) {
+	t.inst.dropEffectTimers(e, undo)
+	e.Reason = reason
+	n, retry := attemptsOf(e, undo), retryOf(s.effect(undo))
+	if !undo && s.rejectable() && retry.Spent(e.Class, n) && t.inst.interrupt() == nil {
+		t.spent(e)
+		return
+	}
+	e.Stuck = retry.Alarming(n)
+	t.timer(timer{Kind: retryTimer, Step: e.Step, Run: e.Run, Undo: undo, In: retry.Delay(n, t.in.random)})
+}
+
+// spent gives a step up after its last attempt.
+func (t *turn) spent(e *compensation.Entry) {
+	t.doubt(e)
+	t.entry.Outcome = "unknown"
+	if t.entry.Reason == "" {
+		t.entry.Reason = fmt.Sprintf("%s has no answer after %d attempts: %s", e.Step, e.Attempts, e.Reason)
+	}
+	t.rejected(e.Step, "no answer after "+strconv.Itoa(e.Attempts)+" attempts: "+e.Reason)
+}
+
+// rejected notes that the row ends by a step's rejection. Of several, the first in declared order names it.
+func (t *turn) rejected(step, why string) {
+	run := t.inst.Row
+	if run.Rejected == "" {
+		t.inst.Cause = step + ": " + why
+	}
+	groups, _ := t.groups(run)
+	for _, g := range groups {
+		for _, s := range g {
+			if s.name == step || s.name == run.Rejected {
+				run.Rejected = s.name
+				return
+			}
+		}
+	}
+}
+
+// again makes the next attempt of an effect that is under way.
+func (t *turn) again(s *stepPlan, e *compensation.Entry, undo bool) {
+	if undo {
+		e.Undos++
+	} else {
+		e.Attempts++
+	}
+	t.attempt(s, e, undo)
+}
+
+// settle writes an attempt's outcome into the ledger.
+func (t *turn) settle(o outcome) {
+	t.entry = Entry{Kind: "outcome", Step: o.Step, Run: o.Run, Undo: o.Undo, Outcome: string(o.Kind), Reason: o.Reason}
+	e, s := t.inst.Ledger.Find(o.Step, o.Run), t.plan.steps[o.Step]
+	if e == nil || s == nil {
+		t.nothing = true
+		return
+	}
+	reported := t.orphanReported(e, o)
+	switch {
+	case o.Undo:
+		t.settleUndo(s, e, o)
+	case o.Kind == outcomeSucceeded:
+		t.settleSuccess(s, e, o)
+	case o.Kind == outcomeRejected && s.rejectable():
+		t.settleRejection(e, o)
+	case e.Status == compensation.Sent && o.Attempt == e.Attempts && t.inst.attemptInFlight(e):
+		t.failed(s, e, false, o.Reason)
+	default:
+		t.nothing = true
+	}
+	if t.nothing = t.nothing && !reported; !t.nothing {
+		t.proceed()
+	}
+}
+
+// orphanReported forgets the orphan that reports: it is at work no longer.
+func (t *turn) orphanReported(e *compensation.Entry, o outcome) bool {
+	orphans := len(t.inst.Timers)
+	t.inst.dropTimers(func(tm timer) bool { return !o.Undo && tm.orphanOf(e) && tm.Try == o.Attempt })
+	return len(t.inst.Timers) < orphans
+}
+
+// known ends the waiting for an effect by the report of one attempt. If that was an earlier one, the present one may still be
+// at work: an undo of the step waits for it.
+func (t *turn) known(e *compensation.Entry, undo bool, attempt int) {
+	tm := t.inst.timerOf(e, undo)
+	if tm != nil && tm.Kind == attemptTimer && !undo && attempt != e.Attempts {
+		orphan := *tm
+		orphan.Kind, orphan.Try = orphanTimer, e.Attempts
+		t.inst.setTimer(orphan)
+	}
+	t.inst.dropEffectTimers(e, undo)
+	t.inst.dropPending(e, undo)
+}
+
+func (t *turn) settleUndo(s *stepPlan, e *compensation.Entry, o outcome) {
+	switch {
+	case o.Kind == outcomeSucceeded && e.Undo():
+		t.known(e, true, o.Attempt)
+	case o.Kind != outcomeSucceeded && e.Status == compensation.Undoing && o.Attempt == e.Undos && t.inst.attemptInFlight(e):
+		t.failed(s, e, true, o.Reason) // also a rejected one: an undo does not run out
+	default:
+		t.nothing = true
+	}
+}
+
+func (t *turn) settleSuccess(s *stepPlan, e *compensation.Entry, o outcome) {
+	if e.Status != compensation.Sent {
+		before := *e
+		e.Succeed()
+		t.entry.Outcome = "late"
+		t.nothing = *e == before
+		return
+	}
+	if err := t.tryFold(s, o.Result); err != nil {
+		t.entry.Outcome, t.entry.Reason = string(outcomeFailed), err.Error()
+		if o.Attempt == e.Attempts && t.inst.attemptInFlight(e) {
+			t.failed(s, e, false, err.Error())
+		} else {
+			t.nothing = true
+		}
+		return
+	}
+	t.known(e, false, o.Attempt)
+	e.Succeed()
+	_ = t.succeeded(s, o.Result) // tried just before
+}
+
+// tryFold tells whether the result can be folded, after those of its siblings that are known: one that cannot is a failed
+// attempt.
+func (t *turn) tryFold(s *stepPlan, result []byte) error {
+	data := t.inst.data
+	defer func() { t.inst.data = data }()
+	for _, sibling := range t.groupOf(s) {
+		r, known := t.inst.Row.Results[sibling.name]
+		if sibling == s {
+			r, known = result, true
+		}
+		if !known {
+			continue
+		}
+		if err := t.fold(sibling, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *turn) settleRejection(e *compensation.Entry, o outcome) {
+	waited := e.Status == compensation.Sent
+	if !e.Reject(o.Reason) {
+		t.nothing = true
+		return
+	}
+	t.known(e, false, o.Attempt)
+	if waited {
+		t.rejected(e.Step, o.Reason)
+	}
+}
+
+// beginUndos starts the compensations whose turn it is. That of a step which an orphaned attempt may still work on waits.
+func (t *turn) beginUndos() {
+	for _, e := range t.inst.Ledger.Next() {
+		s := t.plan.steps[e.Step]
+		if s == nil || !s.undo.exists() || t.inst.orphaned(e) {
+			continue
+		}
+		e.BeginUndo()
+		t.attempt(s, e, true)
+	}
+}
+
+func attemptsOf(e *compensation.Entry, undo bool) int {
+	if undo {
+		return e.Undos
+	}
+	return e.Attempts
+}
+
+func effectName(step string, undo bool, attempt int) string {
+	if undo {
+		step += "/undo"
+	}
+	if attempt > 1 {
+		step += fmt.Sprintf(" (attempt %d)", attempt)
+	}
+	return step
+}
+
+func timeoutOf(s *stepPlan) time.Duration {
+	if s.timeout > 0 {
+		return s.timeout
+	}
+	return defaultTimeout
+}
+
+func retryOf(f *effectPlan) compensation.Retry {
+	r := f.retry
+	if r.First == 0 && f.command != nil {
+		r.First = resendFirst
+	}
+	return r.WithDefaults()
+}

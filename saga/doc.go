@@ -1,0 +1,142 @@
+// Package saga runs durable sagas: sequences of effects in several services that either all happen or are undone, whatever
+// crashes in between. State lives in the database that you have, messages go over the broker that you have.
+//
+// # A saga
+//
+// A linear saga is a list of steps. Each is a plain function, usually with one that undoes it:
+//
+//	var bookTrip = saga.Linear("book-trip",
+//		saga.Call("book-hotel", bookHotel, Trip.withHotel).Undo(cancelHotel),
+//		saga.Call("book-flight", bookFlight, Trip.withFlight).Undo(cancelFlight),
+//		saga.Do("charge-card", chargeCard).Pivot(),
+//		saga.Do("send-itinerary", sendItinerary).Retriable(),
+//	)
+//
+// An [Orchestrator] runs it on a [Store]:
+//
+//	orchestrator, err := saga.NewOrchestrator(sqlite.NewStore(db), saga.OrchestratorConfig{
+//		Definitions: []saga.AnyDefinition{bookTrip},
+//	}, logger)
+//	go orchestrator.Run(ctx)
+//	_, err = bookTrip.Start(ctx, orchestrator, saga.StartParams[Trip]{Key: "trip-1", Data: trip})
+//	done, err := bookTrip.Wait(ctx, orchestrator, "trip-1")
+//
+// # Words
+//
+//	definition      what to do: data, states, transition table, steps; validated, immutable, versioned
+//	instance        one run of a definition; has an ID and a business key, which is unique for the definition
+//	step            one effect with one owner: an action, usually with a compensation that undoes it
+//	compensatable   of a step: it can be undone, or need not be. Steps are, unless they say otherwise
+//	pivot           the step that decides: before it the saga can be undone, after it it only goes forward
+//	retriable       of a step: it is tried until it succeeds
+//	local step      its action is a Go function that the engine calls: Do, Call
+//	command step    its action is a command to a participant over the broker, answered by a reply: Ask
+//	participant     a service that handles commands, behind a barrier
+//	event           something that happened, outside (a webhook, a click) or inside (a time-out, a rejection)
+//	row             state x event -> state, and what runs meanwhile
+//	ledger          the instance's own record of each step: sent, succeeded, rejected, unknown, undoing, undone, skipped
+//	settled         in a final state, with nothing left to do
+//
+// # Steps and their outcomes
+//
+// A step's function returns nil (it succeeded), an error made by [Reject] (no, for good) or any other error (it failed: try
+// again). A panic is a failure. An attempt that is not heard of is neither: its outcome is unknown, and it is made again,
+// under the same identity. So a step may run more than once; [Info] has the key that stays the same, for systems outside
+// to tell a repetition by. What a step returns is written into the data by a pure function, given along with it.
+//
+// If a step is rejected, its rejection event is raised: for a linear saga that means to undo, in reverse order of start, all
+// that was done, and to end in [Failed]. A compensatable step whose attempts are spent raises the same event; as its
+// outcome is unknown it is undone as well. Pivots, retriable steps and compensations are never given up: they back off,
+// show as needing attention, and go on. How often and how soon is [Step.Retry]'s to say.
+//
+// [Parallel] runs steps side by side, and they are undone side by side. [Emit] publishes an event for whoever listens.
+//
+// # Tables
+//
+// Most business processes wait for events in between. A table-driven definition says what each event does in each state;
+// [Define] takes it as a literal:
+//
+//	var lifecycle = saga.Define(saga.Spec[State, Event, Order]{
+//		Name: "order", Initial: Created, Start: Checkout,
+//		Succeeded: []State{Shipped}, Failed: []State{OutOfStock, Cancelled},
+//		Groups: map[State][]State{Open: {Created, Reserved}},
+//		Events: []saga.Event[Event, Order]{
+//			saga.On(Paid, Order.withPayment),
+//			{Name: CancelClicked},
+//		},
+//		Table: saga.Table[State, Event, Order]{
+//			{From: Created, On: Checkout, To: Reserved, Run: saga.Run(reserveStock), Rejected: StockMissing},
+//			{From: Created, On: StockMissing, To: OutOfStock},
+//			{From: Reserved, On: Paid, To: Shipped, Run: saga.Run(ship)},
+//			{From: Reserved, After: 15 * time.Minute, To: Cancelled, Compensate: true},
+//			{From: Open, On: CancelClicked, To: Cancelled, Compensate: true, Interrupts: true},
+//			{From: Created, On: Paid, Policy: saga.Buffer},
+//		},
+//		Otherwise: saga.Refuse,
+//	})
+//
+// A row is taken when its event comes in its state and its guard holds. Its steps run while the instance is still in the From
+// state; when they are done the To state is entered. A row that compensates first undoes every step of the instance whose
+// effect may exist. Steps of a row that compensates, and those after a pivot, are retriable.
+//
+// While a row runs, events wait in the instance, and are judged in order of arrival in the state reached. Only a row that
+// Interrupts abandons the one that runs, once its step in flight is known or timed out. Time-outs never interrupt, and die
+// when their state is left. A pivot in doubt is only asked again; an event that would compensate waits for it, and is
+// refused if it succeeded. What becomes of an event that no row takes is decided per cell or by Otherwise: ignored,
+// buffered until it fits, or refused. Silence is a fault of the definition.
+//
+// A definition is checked when it is built: unreachable states and traps, undecided cells, ambiguous guards, a path to a
+// failed end that leaves an effect behind, a compensatable step after the pivot, and more. [Definition.Validate] lists
+// every fault; an orchestrator refuses a definition that has any.
+//
+// # Starting and sending
+//
+// [Definition.Start] is idempotent by the business key, and by the key of the request that asks for it, if one is given;
+// both are decided by the store, in the transaction that creates the instance. [Definition.StartIn] does it in a
+// transaction of your own. [Definition.Send] gives an event to an instance; its Source and ID make it harmless to send it
+// twice. Both return when that is durable. Events may also come from topics ([EventSource]).
+//
+// # Participants
+//
+// A [Command] is declared once and used on both sides: [Ask] makes a step of it, [Handle] handles it. The participant's
+// [Inbox] is a barrier in its own database: it applies each effect at most once, in the handler's transaction; answers a
+// duplicate with the stored reply; answers a compensation whose action never came with success and no effect; and
+// refuses the action that comes after it.
+//
+// # What is promised
+//
+//   - A transition commits exactly once: the instance, its history, its messages and timers, and the record that the input was
+//     consumed, in one atomic commit. Nothing is published or run before.
+//   - A committed effect happens at least once, also after kill -9; one that was rolled back is never seen. With the stable
+//     key, or behind the barrier, that makes it exactly once in effect.
+//   - Every instance reaches a declared end, or shows why it needs attention. No input is silently dropped.
+//   - Compensation covers every effect that may exist, and is not cancelled by a caller's context.
+//   - Any number of processes may work on one store: its revisions decide. Clocks of processes do not matter, only the store's.
+//
+// Not promised: isolation between sagas; exactly-once calls to systems that do not tell repetitions by the key; anything about
+// a local step that goes on after its time-out in a process believed dead, unless it uses a barrier; what the database
+// itself loses.
+//
+// # At 3 a.m.
+//
+// [Orchestrator.List] with NeedsAttention finds what is stuck, and Attention says why. [Orchestrator.History] tells all that
+// happened, [Instance.WouldUndo] what a compensation would undo now. [Orchestrator.Operate] retries a step now, skips it,
+// marks it as done by hand, edits the data, moves a timer or forces compensation; who and why are kept in the history.
+//
+// # Changing a definition
+//
+// What is stored are names: of states, rows, steps and events. Adding states, rows and events is safe, and so are steps at the
+// end of a row. An orchestrator refuses to start when live instances rely on something that is gone or changed: a name, the
+// order of a row's steps, the kind of a step. Give the changed definition the next version (Spec.Version, or
+// [Definition.WithVersion]), and run both until the old one's instances have settled. An instance stays on the version it was
+// started with.
+//
+// # How it works
+//
+// decide is a pure function from a definition, an instance and an input to the next instance and its effects. The
+// orchestrator is a shell around it that only moves data: load, decide, commit, and then publish or run. The commits of many
+// instances are batched; see lane. The theory is in DESIGN.md.
+//
+// The saga is that of H. Garcia-Molina and K. Salem, "Sagas" (SIGMOD 1987). Pivot and retriable steps are those of S. Mehrotra
+// et al., "A Transaction Model for Multidatabase Systems" (ICDCS 1992).
+package saga

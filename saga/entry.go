@@ -1,0 +1,70 @@
+package saga
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// Disposition says what became of an event.
+type Disposition string
+
+const (
+	Applied    Disposition = "applied"   // it took a row
+	Waits      Disposition = "waiting"   // recorded; it is judged when the row that runs has ended
+	Interrupts Disposition = "interrupt" // recorded; it abandons the row that runs, once the step in flight is known
+	Buffered   Disposition = "buffered"  // recorded; it is kept until a state is reached in which it fits
+	Ignored    Disposition = "ignored"   // recorded; the table ignores it in this state
+	Refused    Disposition = "refused"   // recorded; the table refuses it in this state
+	Duplicated Disposition = "duplicate" // it was recorded before, and changes nothing
+	Undecided  Disposition = "undecided" // recorded for a process that knows the instance's version
+)
+
+// Entry is one line of an instance's history: an input, and all that followed from it in one commit. Nothing is changed
+// without an entry.
+type Entry struct {
+	Revision uint64    `json:"revision,omitempty"` // both are added when the entry is read
+	At       time.Time `json:"at,omitzero"`        // the store's time of the commit
+
+	Kind    string      `json:"kind"` // start, event, outcome, timer, operator, delivery
+	Event   string      `json:"event,omitempty"`
+	Source  string      `json:"source,omitempty"`
+	InputID string      `json:"input_id,omitempty"`
+	Digest  string      `json:"digest,omitempty"` // of the event's payload
+	Result  Disposition `json:"result,omitempty"` // of an event
+
+	Step    string `json:"step,omitempty"`
+	Run     int    `json:"run,omitempty"`
+	Undo    bool   `json:"undo,omitempty"`
+	Outcome string `json:"outcome,omitempty"` // of the step: succeeded, rejected, failed, unknown, late, ...
+
+	Verb   Verb   `json:"verb,omitempty"`
+	Who    string `json:"who,omitempty"`
+	Reason string `json:"reason,omitempty"` // why: of an operator, a rejection, a failure, a refusal
+
+	Moves  []Move      `json:"moves,omitempty"`  // the rows that ended, in order
+	Judged []Judgement `json:"judged,omitempty"` // what became of events that had been waiting
+	Began  []string    `json:"began,omitempty"`  // effects started: step, or step/undo
+}
+
+// Move is a transition of the instance from one state to another (or the same).
+type Move struct {
+	Event string `json:"event"`
+	From  string `json:"from"`
+	To    string `json:"to"`
+}
+
+// Judgement says what became of an event that had been waiting.
+type Judgement struct {
+	Event   string      `json:"event"`
+	Source  string      `json:"source"`
+	InputID string      `json:"input_id"`
+	Result  Disposition `json:"result"`
+	Reason  string      `json:"reason,omitempty"`
+}
+
+func decodeEntry(r HistoryRecord) (Entry, error) {
+	e := Entry{}
+	err := json.Unmarshal(r.Entry, &e)
+	e.Revision, e.At = r.Revision, r.At
+	return e, err
+}

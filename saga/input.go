@@ -1,0 +1,102 @@
+package saga
+
+import "time"
+
+// input is what decide is asked to judge: exactly one of the pointers is set.
+type input struct {
+	start    *startInput
+	event    *waiting
+	outcome  *outcome
+	wake     *wake
+	operator *operation
+	// published lists the one-way messages that the broker has; it may come alone or along with another input.
+	published []string
+
+	trace  map[string]string // of the request that brings the input
+	random float64           // from 0 up to 1: chance comes from outside
+}
+
+type startInput struct{ data []byte }
+
+type outcomeKind string
+
+const (
+	outcomeSucceeded outcomeKind = "succeeded"
+	outcomeRejected  outcomeKind = "rejected"
+	outcomeFailed    outcomeKind = "failed"
+)
+
+// outcome is what became of one attempt of a step or of its compensation.
+type outcome struct {
+	Step    string
+	Run     int
+	Undo    bool
+	Kind    outcomeKind
+	Result  []byte
+	Reason  string
+	Attempt int
+}
+
+// wake asks what is due. The time is the store's.
+type wake struct {
+	now time.Time
+	// leaseOver: whoever ran the local steps in flight no longer says so.
+	leaseOver bool
+	// runningHere tells of a local step whether this process is at it.
+	runningHere func(step string, run int, undo bool) bool
+}
+
+// Verb is what an operator does to an instance.
+type Verb string
+
+const (
+	RetryNow        Verb = "retry-now"        // try the step (or its compensation) again at once
+	SkipStep        Verb = "skip-step"        // go on without the step (or without its compensation)
+	MarkDone        Verb = "mark-done"        // the step (or its compensation) was done by hand
+	EditData        Verb = "edit-data"        // replace the saga's data
+	MoveTimer       Verb = "move-timer"       // let a timer become due at another time
+	ForceCompensate Verb = "force-compensate" // undo everything, and end in a failed state
+)
+
+type operation struct {
+	verb    Verb
+	who     string
+	why     string
+	step    string
+	data    []byte        // EditData; the result of MarkDone
+	timer   string        // MoveTimer: its name
+	in      time.Duration // MoveTimer: due so long after the commit
+	toState string        // ForceCompensate
+}
+
+// effectKind says what the shell does with an effect, after the commit.
+type effectKind uint8
+
+const (
+	runLocal effectKind = iota
+	publish
+)
+
+// effect is something to do once the decision is committed.
+type effect struct {
+	kind    effectKind
+	step    string
+	run     int
+	undo    bool
+	attempt int
+	id      string // effectID of the action; see Info
+	data    []byte
+	message outgoing
+}
+
+// decision is what decide answers.
+type decision struct {
+	next    *instance
+	entry   Entry
+	effects []effect
+	answer  Disposition
+	reason  string        // of a refusal
+	wake    time.Duration // until the earliest timer that was set; negative: none was
+	lease   bool          // a local step is started
+	nothing bool          // the input changes nothing and is not worth a commit
+}

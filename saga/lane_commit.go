@@ -1,0 +1,142 @@
+package saga
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// What becomes of a batch once the store was asked to commit it.
+
+// readBack finds out what became of a batch whose commit was not answered. A transition that is in the store counts as
+// committed; one that is not is decided again. No verdicts: Close waits no longer.
+func (l *lane) readBack(ctx context.Context, groups []*group) []Verdict {
+	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
+		verdicts, err := l.tryReadBack(ctx, groups)
+		if err == nil {
+			return verdicts
+		}
+		l.o.failing(ctx, "read back", err)
+		if !pause(ctx, wait) {
+			return make([]Verdict, len(groups))
+		}
+	}
+}
+
+func (l *lane) tryReadBack(ctx context.Context, groups []*group) ([]Verdict, error) {
+	ids := make([]string, len(groups))
+	for k, g := range groups {
+		ids[k] = g.id
+	}
+	records, err := l.o.store.Load(ctx, ids...)
+	if err != nil {
+		return nil, err
+	}
+	at := map[string]uint64{}
+	for _, r := range records {
+		at[r.ID] = r.Revision
+	}
+	verdicts := make([]Verdict, len(groups))
+	for k, g := range groups {
+		verdicts[k] = Verdict{Outcome: Conflict}
+		if at[g.id] < g.transition.Revision() {
+			continue
+		}
+		// Somebody has written these revisions. The history says who: it tells any two inputs apart that mean different things.
+		written, err := l.o.store.History(ctx, g.id, g.transition.Expect, len(g.transition.History))
+		if err != nil {
+			return nil, err
+		}
+		ours := slices.EqualFunc(written, g.transition.History, func(a, b HistoryRecord) bool {
+			return a.Revision == b.Revision && a.Input == b.Input && bytes.Equal(a.Entry, b.Entry)
+		})
+		if ours {
+			verdicts[k] = Verdict{Outcome: Committed, At: written[len(written)-1].At}
+			g.superseded = at[g.id] > g.transition.Revision()
+		}
+	}
+	return verdicts, nil
+}
+
+// conclude does what follows from a verdict.
+func (l *lane) conclude(ctx context.Context, g *group, v Verdict) {
+	switch v.Outcome {
+	case Committed:
+		l.committed(ctx, g, v.At)
+	case Duplicate:
+		l.cache.drop(g.id)
+		l.again(ctx, g, func(j *job) bool {
+			known := j.input != "" && slices.Contains(v.Duplicates, j.input)
+			if known {
+				l.o.observe(ctx, Observation{
+					What: ObserveInput, Definition: g.inst.definition, Instance: g.id, Event: j.in.event.Event, Outcome: string(Duplicated),
+				})
+				l.answer(j, jobDone{answer: Duplicated, instance: g.inst.view()})
+			}
+			return !known
+		})
+	case Exists:
+		for _, j := range g.jobs {
+			l.answer(j, jobDone{existing: v.Existing, startKey: v.StartKey})
+		}
+	case Unwritable:
+		l.cache.drop(g.id)
+		l.unwritable(ctx, g, fmt.Errorf("saga: the store rejects the transition of instance %s: %w", g.id, v.Err))
+	case 0:
+		l.fail(g, errAbandoned)
+	default: // conflict, busy
+		l.cache.drop(g.id)
+		l.o.observe(ctx, Observation{What: ObserveConflict, Definition: g.inst.definition, Instance: g.id, Reason: v.Outcome.String()})
+		l.again(ctx, g, func(*job) bool { return true })
+	}
+}
+
+// unwritable answers inputs whose transition the database rejects, whenever it is tried. Of several, each is tried alone. A
+// success that cannot be written is a failed attempt, like one that cannot be folded.
+func (l *lane) unwritable(ctx context.Context, g *group, err error) {
+	l.o.failing(ctx, "commit", err)
+	if len(g.steps) > 1 && !g.jobs[0].alone {
+		l.again(ctx, g, func(j *job) bool { j.alone = true; return true })
+		return
+	}
+	if j := g.steps[0].job; j != nil && j.in.outcome != nil && j.in.outcome.Kind == outcomeSucceeded {
+		failed := *j.in.outcome
+		failed.Kind, failed.Result, failed.Reason = outcomeFailed, nil, shorten(err.Error())
+		j.in.outcome = &failed
+		l.again(ctx, g, func(*job) bool { return true })
+		return
+	}
+	l.fail(g, err)
+}
+
+func (l *lane) committed(ctx context.Context, g *group, at time.Time) {
+	g.inst.committed(at)
+	if g.transition.Lease > 0 {
+		g.inst.leaseTill = at.Add(g.transition.Lease)
+	}
+	if g.inst.settled || g.superseded {
+		l.cache.drop(g.id)
+	} else {
+		l.cache.put(g.inst)
+	}
+	for _, s := range g.steps {
+		l.o.report(ctx, g.inst, s)
+		if !g.superseded { // timers and the sweep see to what is under way now
+			l.o.dispatch(g.inst, s.effects, g.began)
+		}
+		if s.job != nil && s.job.done != nil {
+			l.answer(s.job, jobDone{answer: s.answer, reason: s.reason, instance: g.inst.view()})
+		} else {
+			l.answer(s.job, jobDone{}) // nobody looks at it
+		}
+	}
+	if g.inst.settled {
+		l.o.observe(ctx, Observation{What: ObserveSettled, Definition: g.inst.definition, Instance: g.id, State: g.inst.state})
+	}
+	if g.transition.Wake >= 0 && !g.inst.settled {
+		l.o.sweeper.poke(g.transition.Wake)
+	}
+	l.o.watch.changed(g.id)
+}

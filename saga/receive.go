@@ -1,0 +1,264 @@
+package saga
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+)
+
+// What comes in over the broker: replies, and events. A message is acked when what it says is committed, or when it is
+// recorded as a dead letter; it is never nacked, for that would block the topic or spin.
+
+// subscribe opens the subscribers, and a goroutine for each.
+func (o *Orchestrator) subscribe(ctx context.Context, wg *sync.WaitGroup) (closeAll func() error, err error) {
+	var opened []*inflow
+	closeAll = func() error {
+		var errs []error
+		for _, f := range opened {
+			errs = append(errs, f.close())
+		}
+		return errors.Join(errs...)
+	}
+	open := func(topic string, handle func(context.Context, *message.Message)) error {
+		for n := range o.config.Subscribers {
+			f := &inflow{o: o, params: SubscriberParams{Topic: topic, Group: o.config.Name, Number: n}, handle: handle}
+			msgs, err := f.open(ctx)
+			opened = append(opened, f)
+			if err != nil {
+				return err
+			}
+			wg.Go(func() { f.run(ctx, msgs) })
+		}
+		return nil
+	}
+	for _, p := range o.plans {
+		if p.commands() {
+			if err := open(o.replyTopic(), o.handleReply); err != nil {
+				return closeAll, err
+			}
+			break
+		}
+	}
+	for _, src := range o.config.Events {
+		route := src.Route
+		if route == nil {
+			route = RouteMetadata
+		}
+		err := open(src.Topic, func(ctx context.Context, msg *message.Message) { o.handleEvent(ctx, src.Topic, route, msg) })
+		if err != nil {
+			return closeAll, err
+		}
+	}
+	return closeAll, nil
+}
+
+// inflow is one subscriber, and the goroutine that hands its messages on. Some of Watermill's end by themselves, on a message that
+// they cannot read, say; such a one is replaced, for nobody would hear the topic any more.
+type inflow struct {
+	o      *Orchestrator
+	params SubscriberParams
+	handle func(context.Context, *message.Message)
+
+	mu         sync.Mutex
+	subscriber message.Subscriber // nil: none is open
+}
+
+func (f *inflow) open(ctx context.Context) (<-chan *message.Message, error) {
+	sub, err := f.o.config.Transport.Subscriber(f.params)
+	if err != nil {
+		return nil, fmt.Errorf("saga: open a subscriber of %s: %w", f.params.Topic, err)
+	}
+	f.mu.Lock()
+	f.subscriber = sub
+	f.mu.Unlock()
+	msgs, err := sub.Subscribe(ctx, f.params.Topic)
+	if err != nil {
+		return nil, fmt.Errorf("saga: subscribe to %s: %w", f.params.Topic, err)
+	}
+	return msgs, nil
+}
+
+func (f *inflow) close() (err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.subscriber != nil {
+		err = f.subscriber.Close()
+	}
+	f.subscriber = nil
+	return err
+}
+
+// run hands messages on until ctx is done.
+func (f *inflow) run(ctx context.Context, msgs <-chan *message.Message) {
+	for {
+		for msg := range msgs {
+			f.handle(ctx, msg)
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		err := fmt.Errorf("saga: a subscriber of %s ended by itself", f.params.Topic)
+		for msgs = nil; msgs == nil; {
+			f.o.failing(ctx, "subscription", errors.Join(err, f.close()))
+			if !pause(ctx, resubscribeAfter) {
+				return
+			}
+			msgs, err = f.open(ctx)
+		}
+	}
+}
+
+// handleReply gives a participant's reply to its instance.
+func (o *Orchestrator) handleReply(ctx context.Context, msg *message.Message) {
+	id, out, ok := outcomeOf(msg)
+	switch {
+	case !ok:
+		o.bury(ctx, o.replyTopic(), msg, "not a reply: its metadata is incomplete")
+		return
+	case len(msg.Payload) > o.config.MaxPayload:
+		o.bury(ctx, o.replyTopic(), msg, fmt.Sprintf("the payload has %d bytes, more than the %d allowed", len(msg.Payload), o.config.MaxPayload))
+		return
+	}
+	o.observe(ctx, Observation{
+		What: ObserveReply, Definition: msg.Metadata.Get(MetaDefinition), Instance: id, Step: out.Step, Undo: out.Undo,
+		Outcome: string(out.Kind), Reason: out.Reason,
+	})
+	out.Reason = shorten(out.Reason)
+	o.receive(ctx, o.replyTopic(), msg, &job{id: id, in: input{outcome: &out}})
+}
+
+// handleEvent gives an event to its instance.
+func (o *Orchestrator) handleEvent(ctx context.Context, topic string, route func(*message.Message) (RoutedEvent, error), msg *message.Message) {
+	ev, err := routed(route, msg)
+	if errors.Is(err, ErrNotForUs) {
+		o.observe(ctx, Observation{What: ObserveInput, Event: ev.Event, Outcome: string(Ignored), Reason: err.Error()})
+		msg.Ack()
+		return
+	}
+	if err == nil && ev.Instance == "" && o.latest(ev.Definition) == nil {
+		err = fmt.Errorf("%w: %q", ErrUnknownDefinition, ev.Definition)
+	}
+	if err == nil {
+		err = o.checkEvent(ev)
+	}
+	if err != nil {
+		o.bury(ctx, topic, msg, err.Error())
+		return
+	}
+	id := ev.Instance
+	if id == "" {
+		if id, err = o.resolve(ctx, ev); err != nil {
+			if errors.Is(err, ErrNotFound) {
+				o.bury(ctx, topic, msg, err.Error())
+			}
+			return
+		}
+	}
+	trace := map[string]string{}
+	for _, k := range traceKeys {
+		if v := msg.Metadata.Get(k); v != "" {
+			trace[k] = v
+		}
+	}
+	o.receive(ctx, topic, msg, &job{
+		id: id, definition: ev.Definition, input: inputIdentity(ev.Source, ev.ID),
+		in: input{event: &waiting{Event: ev.Event, Source: ev.Source, ID: ev.ID, Payload: ev.Payload}, trace: trace},
+	})
+}
+
+// routed calls the user's function.
+func routed(route func(*message.Message) (RoutedEvent, error), msg *message.Message) (ev RoutedEvent, err error) {
+	defer recoverTo(&err, "Route")
+	return route(msg)
+}
+
+// receive hands a message's job to its lane, and acks when it is done. What no instance can be given is a dead letter.
+func (o *Orchestrator) receive(ctx context.Context, topic string, msg *message.Message, j *job) {
+	j.done = func(d jobDone) {
+		switch {
+		case d.err == nil && d.answer == Duplicated && j.in.event != nil:
+			o.errands.Go(func() { o.acknowledgeDuplicate(ctx, topic, msg, j, d.instance) })
+		case d.err == nil:
+			msg.Ack()
+		case errors.Is(d.err, errAbandoned): // not acked: it is delivered again, to somebody else
+		default:
+			o.errands.Go(func() { o.bury(ctx, topic, msg, d.err.Error()) }) // the lane must not wait
+		}
+	}
+	if err := o.lane(j.id).submit(ctx, j); err != nil {
+		return // not acked: it is delivered again, to somebody else
+	}
+}
+
+// acknowledgeDuplicate acks an event that came before. Another event under its Source and ID is a dead letter.
+func (o *Orchestrator) acknowledgeDuplicate(ctx context.Context, topic string, msg *message.Message, j *job, i Instance) {
+	ev := j.in.event
+	err := o.persist(ctx, "compare with what was recorded", func() error {
+		_, err := o.duplicate(ctx, i, RoutedEvent{Event: ev.Event, Source: ev.Source, ID: ev.ID, Payload: ev.Payload})
+		if errors.Is(err, ErrRefused) {
+			return nil
+		}
+		return err
+	})
+	switch {
+	case errors.Is(err, ErrInputConflict):
+		o.bury(ctx, topic, msg, err.Error())
+	case err == nil:
+		msg.Ack()
+	}
+}
+
+// resolve finds an instance by its business key. It tries until the store answers or ctx is done.
+func (o *Orchestrator) resolve(ctx context.Context, ev RoutedEvent) (id string, err error) {
+	err = o.persist(ctx, "look up", func() error {
+		r, err := o.store.Lookup(ctx, ev.Definition, ev.Key)
+		id = r.ID
+		return err
+	})
+	if errors.Is(err, ErrNotFound) {
+		err = fmt.Errorf("%w: %s %q", err, ev.Definition, ev.Key)
+	}
+	return id, err
+}
+
+// bury records a message that no instance can be given, and acks it.
+func (o *Orchestrator) bury(ctx context.Context, topic string, msg *message.Message, reason string) {
+	id := msg.UUID
+	if id == "" { // of a producer that knows nothing of Watermill: what it says has to tell it apart
+		id = fmt.Sprintf("%x", sha256.Sum256(fmt.Appendf(nil, "%q %q", msg.Metadata, msg.Payload)))
+	}
+	letter := DeadLetter{ID: topic + "/" + id, Topic: topic, Reason: reason, Metadata: msg.Metadata, Payload: msg.Payload}
+	if len(letter.Payload) > o.config.MaxPayload {
+		letter.Payload = letter.Payload[:o.config.MaxPayload]
+	}
+	if err := o.persist(ctx, "bury", func() error { return o.store.Bury(ctx, letter) }); err != nil {
+		return // not acked
+	}
+	o.observe(ctx, Observation{
+		What: ObserveDeadLetter, Definition: msg.Metadata.Get(MetaDefinition), Instance: msg.Metadata.Get(MetaInstance), Outcome: topic, Reason: reason,
+	})
+	msg.Ack()
+}
+
+// persist repeats what the store has to do for a message, until it is done, it makes no sense, or ctx is done.
+func (o *Orchestrator) persist(ctx context.Context, what string, do func() error) error {
+	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
+		err := do()
+		if err == nil || errors.Is(err, ErrNotFound) || errors.Is(err, ErrInputConflict) {
+			return err
+		}
+		o.failing(ctx, what, err)
+		select {
+		case <-time.After(wait):
+		case <-o.closing:
+			return ErrClosed
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}

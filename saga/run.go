@@ -1,0 +1,289 @@
+package saga
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill"
+)
+
+// What is done with the effects of a committed decision: local steps run, messages are published. Both may be lost by a
+// crash at any moment: the instance in the store knows what is under way, and the sweep does it again.
+
+// dispatch hands effects over. It never waits. They were committed no earlier than began.
+func (o *Orchestrator) dispatch(i *instance, effects []effect, began time.Time) {
+	for _, e := range effects {
+		if e.kind == runLocal {
+			o.runner.add(task{inst: i, effect: e, began: began})
+		} else {
+			o.publisher.add(outbound{
+				topic: e.message.Topic, msg: commandMessage(i, e, o.replyTopic()), instance: i.id, id: e.message.ID, oneway: e.message.Oneway,
+			})
+		}
+	}
+}
+
+func (o *Orchestrator) replyTopic() string { return o.config.Name + ".replies" }
+
+// task is one attempt of a local step or compensation.
+type task struct {
+	inst *instance
+	effect
+	began time.Time // no later than its attempt timer, by this process's clock
+}
+
+type runningKey struct {
+	instance, step string
+	run            int
+	undo           bool
+}
+
+// runner runs local steps, a bounded number at a time, and renews the leases of those that take long.
+type runner struct {
+	o *Orchestrator
+
+	mu      sync.Mutex
+	queue   []task
+	workers int
+	closed  bool
+	running map[runningKey]atWork
+	idle    sync.WaitGroup
+	room    chan struct{} // capacity 1: the queue has become shorter
+
+	ctx     context.Context
+	cancel  context.CancelCauseFunc
+	stop    chan struct{}
+	renewal sync.WaitGroup
+}
+
+// atWork is what this process does for an effect: an attempt whose time is over may still run when the next one begins.
+type atWork struct {
+	attempts int
+	since    time.Time // of the last one, by this process's clock
+}
+
+func newRunner(o *Orchestrator) *runner {
+	return &runner{o: o, running: map[runningKey]atWork{}, room: make(chan struct{}, 1), stop: make(chan struct{})}
+}
+
+func (r *runner) begin(ctx context.Context) {
+	r.ctx, r.cancel = context.WithCancelCause(ctx)
+	r.renewal.Go(func() { r.renew(ctx) })
+}
+
+// add queues a task. After drain has begun it does nothing: another process, or the next one, takes it over.
+func (r *runner) add(t task) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return
+	}
+	r.running[t.key()] = atWork{attempts: r.running[t.key()].attempts + 1, since: time.Now()}
+	if r.workers == r.o.config.Workers {
+		r.queue = append(r.queue, t)
+		return
+	}
+	r.workers++
+	r.idle.Add(1)
+	go r.work(t)
+}
+
+func (t task) key() runningKey { return runningKey{t.inst.id, t.step, t.run, t.undo} }
+
+// work runs tasks until none is left.
+func (r *runner) work(t task) {
+	defer r.idle.Done()
+	for {
+		r.attempt(t)
+		r.mu.Lock()
+		r.leave(t)
+		if len(r.queue) == 0 || r.closed {
+			r.workers--
+			r.mu.Unlock()
+			return
+		}
+		t, r.queue = r.queue[0], r.queue[1:]
+		r.mu.Unlock()
+		select {
+		case r.room <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// leave notes that a task is over. The caller holds the lock.
+func (r *runner) leave(t task) {
+	w := r.running[t.key()]
+	if w.attempts--; w.attempts > 0 {
+		r.running[t.key()] = w
+	} else {
+		delete(r.running, t.key())
+	}
+}
+
+// attempt calls the step's function, and gives its answer to the lane. One that waited for a worker until its time was over
+// is not made: the store's timer speaks for it, and an undo may have begun.
+func (r *runner) attempt(t task) {
+	s := r.o.plan(t.inst.definition, t.inst.version).steps[t.step]
+	ctx, cancel := context.WithDeadline(r.ctx, t.began.Add(timeoutOf(s)))
+	defer cancel()
+	if ctx.Err() != nil {
+		return
+	}
+	o := r.call(ctx, s, t)
+	r.o.lane(t.inst.id).add(&job{id: t.inst.id, in: input{outcome: &o}, inst: t.inst})
+}
+
+func (r *runner) call(ctx context.Context, s *stepPlan, t task) outcome {
+	o := outcome{Step: t.step, Run: t.run, Undo: t.undo, Attempt: t.effect.attempt, Kind: outcomeSucceeded}
+	if len(t.inst.Trace) > 0 {
+		ctx = r.o.config.Propagator.Extract(ctx, t.inst.Trace)
+	}
+	effectKey, actionKey := effectKeys(t.id, t.undo)
+	ctx = WithInfo(ctx, StepInfo{
+		Definition: t.inst.definition, Instance: t.inst.id, Key: t.inst.key, Step: t.step, Run: t.run, Attempt: t.effect.attempt,
+		Undo: t.undo, EffectKey: effectKey, ActionKey: actionKey,
+	})
+	began := time.Now()
+	result, err := call(ctx, s.effect(t.undo).local, r.o.config.Codec, t.data, s.name)
+	var no *Rejection
+	switch {
+	case errors.As(err, &no):
+		o.Kind, o.Reason = outcomeRejected, shorten(no.Reason)
+	case err != nil:
+		o.Kind, o.Reason = outcomeFailed, shorten(err.Error())
+	case len(result) > r.o.config.MaxData:
+		o.Kind, o.Reason = outcomeFailed, fmt.Sprintf("the result has %d bytes, more than the %d allowed", len(result), r.o.config.MaxData)
+	default:
+		o.Result = result
+	}
+	if err != nil {
+		r.o.logAttempt(t, o, err)
+	}
+	r.o.observe(ctx, Observation{
+		What: ObserveStep, Definition: t.inst.definition, Instance: t.inst.id, Step: t.step, Undo: t.undo,
+		Outcome: string(o.Kind), Reason: o.Reason, Duration: time.Since(began),
+	})
+	return o
+}
+
+// logAttempt logs an attempt that did not succeed. A panic is an error of the program, the others are the day's work.
+func (o *Orchestrator) logAttempt(t task, out outcome, err error) {
+	fields := watermill.LogFields{
+		"definition": t.inst.definition, "instance": t.inst.id, "key": t.inst.key, "step": effectName(t.step, t.undo, t.effect.attempt),
+		"outcome": string(out.Kind), "reason": out.Reason,
+	}
+	var panicked *PanicError
+	if errors.As(err, &panicked) {
+		o.logger.Error("Step panicked", err, fields.Add(watermill.LogFields{"stack": string(panicked.Stack)}))
+		return
+	}
+	o.logger.Info("Step did not succeed", fields)
+}
+
+func call(ctx context.Context, f localFunc, c Codec, data []byte, step string) (result []byte, err error) {
+	defer recoverTo(&err, "step "+step)
+	return f(ctx, c, data)
+}
+
+// shorten keeps reasons to a size that can be stored with every instance, and to what databases take for text.
+func shorten(s string) string {
+	if len(s) > 1024 {
+		s = s[:1024] + "..."
+	}
+	return strings.ReplaceAll(strings.ToValidUTF8(s, ""), "\x00", "")
+}
+
+func (r *runner) isRunning(instance, step string, run int, undo bool) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, running := r.running[runningKey{instance, step, run, undo}]
+	return running
+}
+
+// queueRoom tells how many tasks may still be queued before new work should be held back.
+func (r *runner) queueRoom() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.o.config.StepQueue - len(r.queue)
+}
+
+// waitRoom holds a new saga back while too many steps wait for a worker.
+func (r *runner) waitRoom(ctx context.Context) error {
+	for r.queueRoom() <= 0 {
+		select {
+		case <-r.room:
+		case <-ctx.Done():
+			return fmt.Errorf("saga: waiting for local steps to be done: %w", context.Cause(ctx))
+		case <-r.o.closing:
+			return ErrClosed
+		}
+	}
+	select {
+	case r.room <- struct{}{}: // pass it on: others may wait, too
+	default:
+	}
+	return nil
+}
+
+// renew keeps the leases of steps that this process is at.
+func (r *runner) renew(ctx context.Context) {
+	every := r.o.config.Lease / 3
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-r.stop:
+			return
+		}
+		var touches []Touch
+		seen := map[string]bool{}
+		r.mu.Lock()
+		for k, w := range r.running {
+			if time.Since(w.since) >= every/2 && !seen[k.instance] {
+				seen[k.instance] = true
+				touches = append(touches, Touch{ID: k.instance, Wake: KeepWake, Lease: r.o.config.Lease})
+			}
+		}
+		r.mu.Unlock()
+		if len(touches) == 0 {
+			continue
+		}
+		if err := r.o.store.Touch(ctx, touches); err != nil {
+			r.o.failing(ctx, "renew leases", err)
+		}
+	}
+}
+
+// drain takes no more tasks, and waits for those that run. When the time is over it cancels them, and those that do not
+// return for all that are left behind.
+func (r *runner) drain(timeout time.Duration) (err error) {
+	r.mu.Lock()
+	r.closed = true
+	for _, t := range r.queue { // not begun: whoever comes next finds them in the store
+		r.leave(t)
+	}
+	r.queue = nil
+	r.mu.Unlock()
+	idle := make(chan struct{})
+	go func() {
+		r.idle.Wait()
+		close(idle)
+	}()
+	over := time.AfterFunc(timeout, func() { r.cancel(ErrClosed) })
+	defer over.Stop()
+	select {
+	case <-idle:
+	case <-time.After(timeout + drainGrace):
+		err = fmt.Errorf("saga: local steps did not return %s after their contexts ended, and are left behind", drainGrace)
+	}
+	r.cancel(ErrClosed)
+	close(r.stop)
+	r.renewal.Wait()
+	return err
+}

@@ -1,0 +1,207 @@
+package saga_test
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sagamill/sagamill/adapters/memory"
+	"github.com/sagamill/sagamill/compensation"
+	"github.com/sagamill/sagamill/saga"
+)
+
+// Operators' verbs are inputs like others: decided, committed, and kept in the history with who and why.
+
+// troubled is a saga whose steps fail until they are mended.
+type troubled struct {
+	rigWorld
+	mended, no atomic.Bool
+	def        *saga.LinearDefinition[rigData]
+}
+
+func newTroubled() *troubled {
+	x := &troubled{}
+	try := func(ctx context.Context, _ rigData) error {
+		x.do(ctx)
+		if !x.mended.Load() {
+			return errors.New("broken")
+		}
+		return nil
+	}
+	slowly := compensation.Retry{First: time.Hour, Max: time.Hour, Jitter: -1, Alert: 1}
+	x.def = saga.Linear("troubled",
+		saga.Do("first", func(ctx context.Context, _ rigData) error { x.do(ctx); return nil }).Undo(try).UndoRetry(slowly),
+		saga.Do("decide", func(ctx context.Context, _ rigData) error {
+			x.do(ctx)
+			if x.no.Load() {
+				return saga.Reject("no")
+			}
+			return nil
+		}).Pivot(),
+		saga.Call("last", func(ctx context.Context, b rigData) (string, error) { return "by the engine", try(ctx, b) }, rigData.with).
+			Retriable().Retry(slowly),
+	)
+	return x
+}
+
+func TestOperatorsVerbs(t *testing.T) {
+	t.Parallel()
+	type result struct {
+		State    saga.LinearState
+		Statuses []string
+		Calls    []string
+		Log      []string
+	}
+	for name, c := range map[string]struct {
+		no   bool // the pivot says no: the undo is in trouble
+		op   saga.Operation
+		want result
+	}{
+		"retry now": {false, saga.Operation{Verb: saga.RetryNow, Step: "last"}, result{
+			saga.Completed, []string{"first succeeded", "decide succeeded", "last succeeded"},
+			[]string{"first", "decide", "last", "last"}, []string{"by the engine"},
+		}},
+		"skip a step": {false, saga.Operation{Verb: saga.SkipStep, Step: "last"}, result{
+			saga.Completed, []string{"first succeeded", "decide succeeded", "last skipped"}, []string{"first", "decide", "last"}, nil,
+		}},
+		"mark a step as done": {false, saga.Operation{Verb: saga.MarkDone, Step: "last", Data: "by hand"}, result{
+			saga.Completed, []string{"first succeeded", "decide succeeded", "last succeeded"},
+			[]string{"first", "decide", "last"}, []string{"by hand"},
+		}},
+		"retry an undo now": {true, saga.Operation{Verb: saga.RetryNow, Step: "first"}, result{
+			saga.Failed, []string{"first undone", "decide rejected"}, []string{"first", "decide", "first/undo", "first/undo"}, nil,
+		}},
+		"skip an undo": {true, saga.Operation{Verb: saga.SkipStep, Step: "first"}, result{
+			saga.Failed, []string{"first skipped", "decide rejected"}, []string{"first", "decide", "first/undo"}, nil,
+		}},
+		"mark an undo as done": {true, saga.Operation{Verb: saga.MarkDone, Step: "first"}, result{
+			saga.Failed, []string{"first undone", "decide rejected"}, []string{"first", "decide", "first/undo"}, nil,
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				x := newTroubled()
+				x.no.Store(c.no)
+				o := runRig(t, memory.NewStore(), rigOf(x.def))
+				s := startSaga(t, x.def, o, "a", rigData{})
+				time.Sleep(time.Minute)
+				stuck, _, err := o.List(t.Context(), saga.Query{NeedsAttention: true})
+				require.NoError(t, err)
+				require.Len(t, stuck, 1)
+				require.Contains(t, stuck[0].Attention, "broken")
+				x.mended.Store(true)
+				c.op.Who, c.op.Why = "ann", "called the bank"
+				_, err = o.Operate(t.Context(), s.ID, c.op)
+				require.NoError(t, err)
+				began := time.Now()
+				end := waitSettled(t, x.def, o, "a")
+				require.Less(t, time.Since(began), time.Second)
+				require.Empty(t, cmp.Diff(c.want, result{end.State, statuses(end.Instance), x.list(), end.Data.Log}))
+				require.Empty(t, end.Attention)
+				var verbs []saga.Entry
+				for _, e := range requireGapless(t, o, end.Instance) {
+					if e.Kind == "operator" {
+						verbs = append(verbs, e)
+					}
+				}
+				require.Len(t, verbs, 1)
+				require.Equal(t, c.op.Verb, verbs[0].Verb)
+				require.Equal(t, "ann", verbs[0].Who)
+				require.Equal(t, "called the bank", verbs[0].Reason)
+			})
+		})
+	}
+}
+
+func TestOperatorsVerbsThatMakeNoSenseAreRefusedAndChangeNothing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		x := newTroubled()
+		def, letGo := parked(&x.rigWorld)
+		defer close(letGo)
+		config := rigOf(x.def, def)
+		config.MaxData = 100
+		o := runRig(t, memory.NewStore(), config)
+		s, p := startSaga(t, x.def, o, "a", rigData{}), startSaga(t, def, o, "p", rigData{})
+		time.Sleep(time.Minute)
+		for name, c := range map[string]struct {
+			id string
+			op saga.Operation
+		}{
+			"a step that succeeded":     {s.ID, saga.Operation{Verb: saga.RetryNow, Step: "first"}},
+			"a step that is none":       {s.ID, saga.Operation{Verb: saga.SkipStep, Step: "nonsense"}},
+			"a step at work":            {p.ID, saga.Operation{Verb: saga.RetryNow, Step: "park"}},
+			"skip a step at work":       {p.ID, saga.Operation{Verb: saga.SkipStep, Step: "park"}},
+			"compensate with a step on": {p.ID, saga.Operation{Verb: saga.ForceCompensate, To: string(saga.Failed)}},
+			"a result of another type":  {s.ID, saga.Operation{Verb: saga.MarkDone, Step: "last", Data: 1}},
+			"a timer that is none":      {s.ID, saga.Operation{Verb: saga.MoveTimer, Timer: "nonsense"}},
+			"too much data":             {s.ID, saga.Operation{Verb: saga.EditData, Data: rigData{Card: string(make([]byte, 100))}}},
+			"compensate past the pivot": {s.ID, saga.Operation{Verb: saga.ForceCompensate, To: string(saga.Failed)}},
+			"a verb that is none":       {s.ID, saga.Operation{Verb: "dance"}},
+		} {
+			before, err := o.Get(t.Context(), c.id)
+			require.NoError(t, err)
+			c.op.Who, c.op.Why = "ann", "test"
+			_, err = o.Operate(t.Context(), c.id, c.op)
+			require.ErrorIs(t, err, saga.ErrRefused, name)
+			var why *saga.RefusedError
+			require.True(t, errors.As(err, &why), name)
+			require.NotEmpty(t, why.Reason, name)
+			after, err := o.Get(t.Context(), c.id)
+			require.NoError(t, err)
+			require.Empty(t, cmp.Diff(before, after), name)
+		}
+		_, err := o.Operate(t.Context(), "nobody", saga.Operation{Verb: saga.RetryNow, Who: "ann", Why: "test"})
+		require.ErrorIs(t, err, saga.ErrNotFound)
+	})
+}
+
+func TestEditedDataAreWhatTheNextAttemptGets(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		def := saga.Linear("edited", saga.Do("charge", func(_ context.Context, b rigData) error {
+			if b.Card != "new" {
+				return errors.New("card has expired")
+			}
+			return nil
+		}).Pivot().Retry(compensation.Retry{First: time.Hour, Max: time.Hour}))
+		o := runRig(t, memory.NewStore(), rigOf(def))
+		s := startSaga(t, def, o, "a", rigData{Card: "old"})
+		time.Sleep(time.Second)
+		i, err := o.Operate(t.Context(), s.ID, saga.Operation{Verb: saga.EditData, Data: rigData{Card: "new"}, Who: "ann", Why: "test"})
+		require.NoError(t, err)
+		require.JSONEq(t, `{"Card":"new"}`, string(i.Data))
+		_, err = o.Operate(t.Context(), s.ID, saga.Operation{Verb: saga.RetryNow, Step: "charge", Who: "ann", Why: "test"})
+		require.NoError(t, err)
+		require.Equal(t, saga.Completed, waitSettled(t, def, o, "a").State)
+	})
+}
+
+func TestForcedCompensationUndoesEverything(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		done := &rigWorld{}
+		def := reservation(done)
+		o := runRig(t, memory.NewStore(), rigOf(def))
+		s := startSaga(t, def, o, "a", rigData{})
+		synctest.Wait()
+		force := saga.Operation{Verb: saga.ForceCompensate, To: "nonsense", Who: "ann", Why: "fraud"}
+		_, err := o.Operate(t.Context(), s.ID, force)
+		require.ErrorIs(t, err, saga.ErrRefused)
+		force.To = string(clerkOff)
+		_, err = o.Operate(t.Context(), s.ID, force)
+		require.NoError(t, err)
+		end := waitSettled(t, def, o, "a")
+		require.Equal(t, clerkOff, end.State)
+		require.Equal(t, []string{"reserve", "reserve/undo"}, done.list())
+		_, err = o.Operate(t.Context(), s.ID, force)
+		require.ErrorIs(t, err, saga.ErrRefused)
+	})
+}

@@ -41,7 +41,7 @@ func TestLocalStepOfACrashedProcessIsTakenOverAfterItsLeaseAndNotBefore(t *testi
 		require.Equal(t, []string{"park"}, done.list(), "its lease is not over")
 		time.Sleep(200 * time.Millisecond)
 		require.Equal(t, []string{"park", "park"}, done.list(), "taken over")
-		require.Equal(t, map[string]int{instanceOf(t, def, second, "a").ID + "/park/1": 2}, done.keys, "under the same key")
+		require.Equal(t, map[string]int{instanceOf(t, def, second, "a").ID + "/park/1": 2}, done.byKey(), "under the same key")
 		close(letGo)
 		s := waitSettled(t, def, second, "a")
 		require.Equal(t, saga.Completed, s.State)
@@ -256,7 +256,7 @@ func TestTwoOrchestratorsRaceForTheSameInstances(t *testing.T) {
 			require.Equal(t, clerkShipped, s.State)
 			require.Equal(t, []string{"paid"}, s.Data.Log)
 			require.Equal(t, []string{"send succeeded"}, statuses(s.Instance))
-			require.Equal(t, 1, done.keys[s.ID+"/send/1"])
+			require.Equal(t, 1, done.byKey()[s.ID+"/send/1"])
 		}
 	})
 }

@@ -3,6 +3,7 @@ package saga_test
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -112,6 +113,13 @@ func (w *rigWorld) do(ctx context.Context) {
 		w.keys = map[string]int{}
 	}
 	w.keys[info.EffectKey]++
+}
+
+// byKey answers how often each key was used.
+func (w *rigWorld) byKey() map[string]int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return maps.Clone(w.keys)
 }
 
 func (w *rigWorld) note(what string) {

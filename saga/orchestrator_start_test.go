@@ -242,3 +242,36 @@ func TestKickOfAnOrchestratorThatDoesNotRun(t *testing.T) {
 	x.now(6 * time.Second)
 	require.Equal(t, saga.Completed, waitSettled(t, def, o, "a").State)
 }
+
+func TestStartUnderAnIDOfTheCallersOwn(t *testing.T) {
+	t.Parallel()
+	db, err := sqlite.Open(filepath.Join(t.TempDir(), "sagas.db"))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	for name, store := range map[string]saga.Store{"memory": memory.NewStore(), "sqlite": sqlite.NewStore(db)} {
+		t.Run(name, func(t *testing.T) {
+			def := saga.Linear("named", (&rigWorld{}).undoable("one"))
+			o := runRig(t, store, rigOf(def))
+			start := func(id, key, card string) (saga.Started[saga.LinearState, rigData], error) {
+				return def.Start(t.Context(), o, saga.StartParams[rigData]{ID: id, Key: key, Data: rigData{Card: card}})
+			}
+			s, err := start("id-1", "a", "x")
+			require.NoError(t, err)
+			require.Equal(t, "id-1", s.ID)
+			require.False(t, s.Existing)
+			s, err = start("id-1", "a", "x")
+			require.NoError(t, err)
+			require.True(t, s.Existing)
+			s, err = start("id-2", "a", "x")
+			require.NoError(t, err)
+			require.Equal(t, "id-1", s.ID, "the business key has an instance already")
+			_, err = start("id-1", "b", "x")
+			require.ErrorIs(t, err, saga.ErrKeyConflict)
+			require.ErrorContains(t, err, `ID id-1 is that of named "a"`)
+			_, err = start("id-1", "a", "y")
+			require.ErrorIs(t, err, saga.ErrKeyConflict)
+			_, err = start(string(make([]byte, 256)), "c", "x")
+			require.ErrorIs(t, err, saga.ErrInvalid)
+		})
+	}
+}

@@ -20,6 +20,9 @@ type StartParams[D any] struct {
 	// again with the same data gives that instance back, with other data it is an ErrKeyConflict.
 	Key  string
 	Data D
+	// ID names the instance, for those who want to know it before it exists. It is unique in the store, up to 255 bytes, and
+	// should sort by age. Default: what OrchestratorConfig.NewID makes.
+	ID string
 	// StartKey makes the start idempotent by a key of the request that asks for it, besides.
 	StartKey *RequestKey
 }
@@ -70,7 +73,7 @@ func (d *Definition[S, E, D]) Start(ctx context.Context, o *Orchestrator, params
 	case done.existing == nil: // what was stored is what was given
 		s := Snapshot[S, D]{Instance: done.instance, State: S(done.instance.State), Data: params.Data}
 		return Started[S, D]{Snapshot: s, Response: response}, nil
-	case done.existing.ID != j.id:
+	case done.existing.ID != j.id || params.ID != "":
 		return d.existing(o, params, j.start, done)
 	default: // the answer to an earlier commit of ours was lost
 		if done.instance, err = viewOf(*done.existing); err != nil {
@@ -176,7 +179,14 @@ func (d *Definition[S, E, D]) startJob(ctx context.Context, o *Orchestrator, par
 	}
 	print := sha256.Sum256(data)
 	s := &Start{Definition: d.Name(), Version: d.Version(), Key: params.Key, Fingerprint: print[:16]}
-	j := &job{id: o.config.NewID(), start: s, in: input{start: &startInput{data: data}, trace: o.traceFrom(ctx)}}
+	id := params.ID
+	if id == "" {
+		id = o.config.NewID()
+	}
+	if !storable(id, 255) {
+		return nil, nil, fmt.Errorf("%w: an instance's ID is 1 to 255 bytes of UTF-8 without NUL, this one is %.300q", ErrInvalid, id)
+	}
+	j := &job{id: id, start: s, in: input{start: &startInput{data: data}, trace: o.traceFrom(ctx)}}
 	k := params.StartKey
 	if k == nil {
 		return j, nil, nil
@@ -214,7 +224,9 @@ func (d *Definition[S, E, D]) existing(o *Orchestrator, params StartParams[D], w
 		if !bytes.Equal(k.Fingerprint, want.StartKey.Fingerprint) || done.existing.Definition != d.Name() {
 			return none, fmt.Errorf("%w: start key %q was used for another request", ErrKeyConflict, k.Key)
 		}
-	} else if !bytes.Equal(done.existing.Fingerprint, want.Fingerprint) {
+	} else if e := done.existing; e.Definition != d.Name() || e.Key != params.Key {
+		return none, fmt.Errorf("%w: ID %s is that of %s %q", ErrKeyConflict, e.ID, e.Definition, e.Key)
+	} else if !bytes.Equal(e.Fingerprint, want.Fingerprint) {
 		return none, fmt.Errorf("%w: %s %q", ErrKeyConflict, d.Name(), params.Key)
 	}
 	inst, err := fromRecord(*done.existing)

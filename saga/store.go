@@ -18,7 +18,7 @@ import (
 //     time is a [Duplicate], and changes nothing.
 //  4. One instance's verdict does not depend on another's: a conflict, a duplicate or a row that the database rejects
 //     fails alone.
-//  5. A definition has at most one instance of a business key, and a start key belongs to at most one instance.
+//  5. A definition has at most one instance of a business key. A start key, and an ID, belongs to at most one instance.
 //  6. Time is the store's: durations go in, times come out. Everything that is due is judged by the store's clock.
 //  7. The wake-up time of an instance is a lower bound: a transition moves it only earlier (or clears it, when the
 //     instance is settled); Claim and Touch may move it later. None of them but Commit changes the revision.
@@ -155,7 +155,7 @@ type Verdict struct {
 	Outcome    Outcome
 	At         time.Time // Committed: the store's time, which is the record's UpdatedAt
 	Duplicates []string  // Duplicate: the inputs that were consumed before
-	Existing   *Record   // Exists: the instance that has the business key or start key
+	Existing   *Record   // Exists: the instance that has the start key, business key or ID
 	StartKey   *StartKey // Exists because of the start key: what is kept under it (TTL is not set)
 	Err        error     // Unwritable: why the database rejects this transition
 }
@@ -168,7 +168,7 @@ const (
 	Committed          // written, all of it
 	Conflict           // another revision is there: load and decide again
 	Duplicate          // one of its inputs was consumed before
-	Exists             // a new instance's start key or business key is taken; if both are, the start key is told
+	Exists             // a new instance's start key, business key or ID is taken; of several, the first of these is told
 	Busy               // a lock that somebody else holds was in the way: try again later. Conflict will do if it is dear to tell
 	Unwritable         // the database rejects this one, whenever it is tried
 )
@@ -222,6 +222,7 @@ const (
 // Query selects instances; a zero field selects all.
 type Query struct {
 	Definition     string
+	KeyPrefix      string // only business keys that begin with it: "acme/", say, if the keys name a tenant first
 	State          string
 	Unsettled      bool          // only those that are not settled
 	NeedsAttention bool          // only those that a person should look at

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -95,7 +96,8 @@ func (s *Store) apply(t *saga.Transition, now time.Time) saga.Verdict {
 			return verdict
 		}
 		if in != nil {
-			return saga.Verdict{Outcome: saga.Conflict}
+			existing := in.read(now)
+			return saga.Verdict{Outcome: saga.Exists, Existing: &existing}
 		}
 		in = s.create(t, now)
 	} else {
@@ -267,6 +269,7 @@ func (s *Store) List(ctx context.Context, query saga.Query) ([]saga.Record, erro
 
 func (in *instance) matches(q *saga.Query, now time.Time) bool {
 	return (q.Definition == "" || in.Definition == q.Definition) &&
+		strings.HasPrefix(in.Key, q.KeyPrefix) &&
 		(q.State == "" || in.State == q.State) &&
 		(!q.Unsettled || !in.Settled) &&
 		(!q.NeedsAttention || in.Attention != "") &&

@@ -95,6 +95,10 @@ func (s *Store) List(ctx context.Context, query saga.Query) ([]saga.Record, erro
 		where.WriteString(` AND definition = ?`)
 		args = append(args, query.Definition)
 	}
+	if query.KeyPrefix != "" {
+		where.WriteString(` AND substr(key, 1, length(?)) = ?`)
+		args = append(args, query.KeyPrefix, query.KeyPrefix)
+	}
 	if query.State != "" {
 		where.WriteString(` AND state = ?`)
 		args = append(args, query.State)

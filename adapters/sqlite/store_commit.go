@@ -227,7 +227,7 @@ func (c *committing) start(ctx context.Context, t *saga.Transition) (saga.Verdic
 		return saga.Verdict{}, err
 	}
 	if n == 0 {
-		return c.whyNotStarted(ctx, start)
+		return c.whyNotStarted(ctx, t)
 	}
 	if k := start.StartKey; k != nil {
 		if _, err := c.exec(ctx, upsertStartKey, k.Key, blob(k.Fingerprint), blob(k.Response), t.ID, int64(c.now.add(k.TTL))); err != nil {
@@ -252,10 +252,10 @@ func (c *committing) startKeyTaken(ctx context.Context, key string) (verdict sag
 }
 
 // whyNotStarted finds out which of its unique names an instance could not have.
-func (c *committing) whyNotStarted(ctx context.Context, start *saga.Start) (saga.Verdict, error) {
-	verdict, err := c.exists(ctx, selectByKey, start.Definition, start.Key)
+func (c *committing) whyNotStarted(ctx context.Context, t *saga.Transition) (saga.Verdict, error) {
+	verdict, err := c.exists(ctx, selectByKey, t.Start.Definition, t.Start.Key)
 	if err == nil && verdict.Existing == nil {
-		verdict = saga.Verdict{Outcome: saga.Conflict} // the ID
+		return c.exists(ctx, selectByID, t.ID)
 	}
 	return verdict, err
 }

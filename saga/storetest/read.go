@@ -82,6 +82,10 @@ func listFilters(x *run) {
 	}{
 		{"definition", saga.Query{}, []string{"a", "b", "c", "d", "f"}},
 		{"other definition", saga.Query{Definition: other}, []string{"e"}},
+		{"key prefix", saga.Query{KeyPrefix: x.id("key-a")}, []string{"a"}},
+		{"another case is another prefix", saga.Query{KeyPrefix: x.id("KEY-a")}, []string{}},
+		{"prefix, not pattern", saga.Query{KeyPrefix: x.id("key_%")}, []string{}},
+		{"prefix and state", saga.Query{KeyPrefix: x.id("key-"), State: "paid"}, []string{"a", "b", "d"}},
 		{"state", saga.Query{State: "paid"}, []string{"a", "b", "d"}},
 		{"unsettled", saga.Query{Unsettled: true}, []string{"a", "c", "f"}},
 		{"needs attention", saga.Query{NeedsAttention: true}, []string{"c", "d", "f"}},

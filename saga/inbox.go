@@ -10,7 +10,8 @@ import "context"
 //
 //  1. An effect is applied at most once: the handler's writes and the record commit in one transaction. A duplicate is
 //     answered with the stored reply, and the handler does not run.
-//  2. A compensation whose action never came (or was rejected) succeeds without the handler having run, and
+//  2. A compensation whose action never came (or was rejected) succeeds without the handler having run (unless the action never
+//     came and the effect says Null: then it runs), and
 //  3. the action that comes after it is rejected without the handler having run.
 //  4. A handler that rejects leaves nothing but the record of its rejection. One that fails otherwise leaves nothing at all,
 //     and Handle returns its error. A compensation cannot be rejected: that is a failure.
@@ -23,6 +24,7 @@ type Inbox[T any] interface {
 type Effect struct {
 	ID   string // identity of the step's effect: the same for the action, its compensation and every attempt
 	Undo bool   // whether this is the compensation
+	Null bool   // of a compensation: its handler runs also if the action never came, see NullCompensation
 }
 
 // Reply is a participant's answer to a command.

@@ -41,6 +41,7 @@ type Participant[T any] struct {
 // commandHandler is a typed handler without its types.
 type commandHandler[T any] struct {
 	name, topic string
+	null        bool // see NullCompensation
 	call        func(ctx context.Context, tx T, command []byte) (result []byte, err error)
 }
 
@@ -64,6 +65,16 @@ func NewParticipant[T any](inbox Inbox[T], config ParticipantConfig, logger wate
 	}, nil
 }
 
+// HandlerOption changes how a command is handled.
+type HandlerOption uint8
+
+// NullCompensation lets the handler of a compensation run also when the inbox knows nothing of the action. It is for actions
+// that have effects outside of the participant's database, with a payment gateway say: one whose transaction was rolled back
+// after the gateway had answered has left nothing in the inbox, and money at the gateway. The handler finds by the
+// ActionKey of [Info] what is to be undone, and must bear that it is nothing. ("Null compensation" is what X. Ye calls a
+// compensation whose action never came, see [Inbox].)
+const NullCompensation HandlerOption = 1
+
 // Handle registers the handler of a command, before Run. The handler answers
 //
 //   - nil: it succeeded, and what it wrote in tx is committed with the reply;
@@ -72,12 +83,12 @@ func NewParticipant[T any](inbox Inbox[T], config ParticipantConfig, logger wate
 //   - any other error, or a panic: it failed, nothing stays, and the saga asks again.
 //
 // It may run more than once for a command, but what it does in tx takes effect once. Whatever it asks of systems outside
-// should go under the stable key that [Info] gives. Its context ends with HandlerTimeout.
-func Handle[T, C, R any](p *Participant[T], command Command[C, R], handler func(ctx context.Context, tx T, command C) (R, error)) error {
+// should go under the stable key that [Info] gives; see [NullCompensation]. Its context ends with HandlerTimeout.
+func Handle[T, C, R any](p *Participant[T], command Command[C, R], handler func(ctx context.Context, tx T, command C) (R, error), options ...HandlerOption) error {
 	if command.Name == "" || command.Topic == "" || handler == nil {
 		return fmt.Errorf("%w: to handle a command takes its name (%q), its topic (%q) and a handler", ErrInvalid, command.Name, command.Topic)
 	}
-	h := commandHandler[T]{name: command.Name, topic: command.Topic}
+	h := commandHandler[T]{name: command.Name, topic: command.Topic, null: slices.Contains(options, NullCompensation)}
 	codec, limit := p.config.Codec, p.config.MaxPayload
 	h.call = func(ctx context.Context, tx T, payload []byte) ([]byte, error) {
 		c, err := decodeAs[C](codec, payload)

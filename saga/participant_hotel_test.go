@@ -35,6 +35,7 @@ type bookingReply struct {
 var (
 	bookRoom   = saga.Command[bookingOrder, bookingReply]{Name: "book-room", Topic: "hotel.commands"}
 	cancelRoom = saga.Command[bookingOrder, struct{}]{Name: "cancel-room", Topic: "hotel.commands"}
+	refundRoom = saga.Command[bookingOrder, struct{}]{Name: "refund-room", Topic: "hotel.commands"} // also if nothing is known
 )
 
 const (
@@ -82,6 +83,7 @@ func (x *hotel[T]) open() (p *saga.Participant[T], stop func() error) {
 	require.NoError(x.t, err)
 	require.NoError(x.t, saga.Handle(p, bookRoom, x.book))
 	require.NoError(x.t, saga.Handle(p, cancelRoom, x.cancel))
+	require.NoError(x.t, saga.Handle(p, refundRoom, x.cancel, saga.NullCompensation))
 	ran := make(chan error, 1)
 	go func() { ran <- p.Run(x.t.Context()) }()
 	<-p.Running()

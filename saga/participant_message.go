@@ -66,6 +66,7 @@ func (p *Participant[T]) answer(ctx context.Context, h commandHandler[T], msg *m
 	if err != nil {
 		return failed(err)
 	}
+	effect.Null = effect.Undo && h.null
 	ctx, cancel := context.WithTimeout(ctx, p.config.HandlerTimeout)
 	defer cancel()
 	reply, err = p.inbox.Handle(ctx, effect, func(ctx context.Context, tx T) (result []byte, err error) {

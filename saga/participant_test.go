@@ -30,6 +30,7 @@ func testParticipant[T any](t *testing.T, open func(testing.TB) inboxtest.Harnes
 		"panic":                          testPanic[T],
 		"compensation":                   testCompensation[T],
 		"compensation first":             testCompensationFirst[T],
+		"null compensation":              testNullCompensation[T],
 		"duplicate":                      testDuplicate[T],
 		"not to be handled":              testMalformed[T],
 		"not for us":                     testIgnored[T],
@@ -137,6 +138,19 @@ func testCompensationFirst[T any](x *hotel[T]) {
 	x.isReply(x.ask(hotelCommand("book-room", "e-1", bookingOrder{Room: "7"})), saga.ReplyRejected, "compensated")
 	x.counts("7", 0)
 	x.counts("cancelled 7", 0)
+}
+
+func testNullCompensation[T any](x *hotel[T]) {
+	x.open()
+	for range 2 {
+		x.isReply(x.ask(undoing(hotelCommand("refund-room", "e-1", bookingOrder{Room: "7"}))), saga.ReplySucceeded, "")
+	}
+	x.isReply(x.ask(hotelCommand("book-room", "e-1", bookingOrder{Room: "7"})), saga.ReplyRejected, "compensated")
+	x.counts("7", 0)
+	x.counts("cancelled 7", 1)
+	// As an action the same command is like any other.
+	x.isReply(x.ask(hotelCommand("refund-room", "e-2", bookingOrder{Room: "8"})), saga.ReplySucceeded, "")
+	x.counts("cancelled 8", 1)
 }
 
 func testDuplicate[T any](x *hotel[T]) {

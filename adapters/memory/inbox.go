@@ -59,9 +59,10 @@ func (i *Inbox) Handle(ctx context.Context, effect saga.Effect, handle func(cont
 	if e := i.effects[effect.ID]; e != nil {
 		found = e.Records
 	}
-	if reply, write := barrier.Judge(effect.Undo, found); reply != nil {
-		i.write(effect.ID, write)
-		return clone(*reply), nil
+	known, besides := barrier.Judge(effect, found)
+	if known != nil {
+		i.write(effect.ID, besides)
+		return clone(*known), nil
 	}
 	reply, err := i.apply(ctx, effect, handle)
 	if err != nil {
@@ -69,10 +70,11 @@ func (i *Inbox) Handle(ctx context.Context, effect saga.Effect, handle func(cont
 	}
 	stored := clone(reply)
 	if effect.Undo {
-		i.write(effect.ID, barrier.Records{Undo: &stored})
+		besides.Undo = &stored
 	} else {
-		i.write(effect.ID, barrier.Records{Action: &stored})
+		besides.Action = &stored
 	}
+	i.write(effect.ID, besides)
 	return reply, nil
 }
 

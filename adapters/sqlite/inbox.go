@@ -59,8 +59,9 @@ func (h *handling) run(ctx context.Context, handle func(context.Context, *sql.Tx
 	if err != nil {
 		return saga.Reply{}, err
 	}
-	if reply, write := barrier.Judge(h.effect.Undo, found); reply != nil {
-		return *reply, errors.Join(h.write(quick, false, write.Action), h.write(quick, true, write.Undo))
+	known, besides := barrier.Judge(h.effect, found)
+	if known != nil {
+		return *known, errors.Join(h.write(quick, false, besides.Action), h.write(quick, true, besides.Undo))
 	}
 	if _, err := h.exec(quick, `SAVEPOINT sagamill_inbox`); err != nil {
 		return saga.Reply{}, err
@@ -79,7 +80,7 @@ func (h *handling) run(ctx context.Context, handle func(context.Context, *sql.Tx
 	if _, err := h.exec(quick, `RELEASE sagamill_inbox`); err != nil {
 		return saga.Reply{}, err
 	}
-	return reply, h.write(quick, h.effect.Undo, &reply)
+	return reply, errors.Join(h.write(quick, false, besides.Action), h.write(quick, h.effect.Undo, &reply))
 }
 
 func (h *handling) find(ctx context.Context) (found barrier.Records, err error) {

@@ -21,6 +21,10 @@ const (
 	checkAfter           fault = "duplicate checked after the handler"
 	noNullCompensation   fault = "no null compensation"
 	noHanging            fault = "null compensation leaves no record for the action"
+	nullNeverRuns        fault = "handler of a null compensation never runs"
+	nullOfRejectedRuns   fault = "handler runs though its action was rejected"
+	nullMarksBefore      fault = "null compensation refuses the action before its handler ran"
+	nullLeavesNoRecord   fault = "null compensation with a handler leaves no record for the action"
 	undoForgotten        fault = "no record of compensations"
 	undoForgetsAction    fault = "compensation deletes its action's record"
 	undoRejects          fault = "compensation's rejection is stored"
@@ -199,15 +203,27 @@ func (f *faulty) known(e saga.Effect) (saga.Reply, bool) {
 	if came && action.Outcome == saga.ReplySucceeded {
 		return saga.Reply{}, false
 	}
-	if !came && !f.is(noHanging) {
-		f.records[saga.Effect{ID: e.ID}] = saga.Reply{Outcome: saga.ReplyRejected, Reason: "too late"}
+	handled := e.Null && !f.is(nullNeverRuns) && (!came || f.is(nullOfRejectedRuns))
+	if !came && !f.is(noHanging) && (!handled || f.is(nullMarksBefore)) {
+		f.refuseAction(e)
+	}
+	if handled {
+		return saga.Reply{}, false
 	}
 	reply := saga.Reply{Outcome: saga.ReplySucceeded}
 	f.records[f.stored(e)] = reply
 	return reply, true
 }
 
+// refuseAction makes sure that an action that comes after its compensation is rejected.
+func (f *faulty) refuseAction(e saga.Effect) {
+	if _, came := f.records[saga.Effect{ID: e.ID}]; !came {
+		f.records[saga.Effect{ID: e.ID}] = saga.Reply{Outcome: saga.ReplyRejected, Reason: "too late"}
+	}
+}
+
 func (f *faulty) stored(e saga.Effect) saga.Effect {
+	e.Null = false
 	if f.is(undoBySuffix) && e.Undo {
 		return saga.Effect{ID: e.ID + "/undo"}
 	}
@@ -225,6 +241,9 @@ func (f *faulty) store(e saga.Effect, r saga.Reply) {
 		r.Payload = nil
 	}
 	f.records[f.stored(e)] = r
+	if e.Null && !f.is(nullLeavesNoRecord) {
+		f.refuseAction(e)
+	}
 }
 
 func (f *faulty) copied(b []byte) []byte {

@@ -75,6 +75,36 @@ func orphanChecks[T any]() []check[T] {
 				func() error { return s.counts("a", 0) },
 			)
 		}},
+		{"null compensation with a handler", "If the effect says Null, the compensation's handler runs though the action never came, once; the action that comes after it is rejected.", func(s *script[T]) error {
+			null := saga.Effect{ID: undo.ID, Undo: true, Null: true}
+			return inOrder(
+				func() error { return s.fail(null, fails("u")) },
+				func() error { return s.run(null, succeeds("u"), succeeded("reply of u")) },
+				func() error { return s.stored(null, succeeded("reply of u")) },
+				func() error {
+					reply, ran, err := s.handle(action, succeeds("a"))
+					if err != nil || ran || reply.Outcome != saga.ReplyRejected {
+						return fmt.Errorf("the action after it: the handler ran %t, %s, error %v", ran, show(reply), err)
+					}
+					return nil
+				},
+				func() error { return s.counts("u", 1) },
+				func() error { return s.counts("a", 0) },
+			)
+		}},
+		{"null compensation that fails", "A compensation that runs though the action never came, and fails, leaves nothing: the action may come.", func(s *script[T]) error {
+			return inOrder(
+				func() error { return s.fail(saga.Effect{ID: undo.ID, Undo: true, Null: true}, fails("u")) },
+				func() error { return s.run(action, succeeds("a"), succeeded("reply of a")) },
+				func() error { return s.counts("u", 0) },
+			)
+		}},
+		{"null compensation of a rejected action", "The compensation of a rejected action does not run, whatever the effect says.", func(s *script[T]) error {
+			return inOrder(
+				func() error { return s.run(action, rejects("a"), rejected("no a")) },
+				func() error { return s.stored(saga.Effect{ID: undo.ID, Undo: true, Null: true}, succeeded("")) },
+			)
+		}},
 		{"undo of a rejected action", "The compensation of an action that was rejected succeeds, and its handler does not run.", func(s *script[T]) error {
 			return inOrder(
 				func() error { return s.run(action, rejects("a"), rejected("no a")) },

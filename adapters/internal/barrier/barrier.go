@@ -15,10 +15,10 @@ const Overtaken = "the action was compensated before it came"
 // Records are the stored replies of an effect; nil: none.
 type Records struct{ Action, Undo *saga.Reply }
 
-// Judge answers a command from the records, if it can be, without its handler: then reply is set, and write holds what must
-// be stored with it. If reply is nil the handler is to run.
-func Judge(undo bool, found Records) (reply *saga.Reply, write Records) {
-	if !undo {
+// Judge answers a command from the records, if it can be, without its handler: then reply is set. If reply is nil the handler
+// is to run. In both cases write holds what must be stored besides; if a handler ran, only with its success.
+func Judge(effect saga.Effect, found Records) (reply *saga.Reply, write Records) {
+	if !effect.Undo {
 		return found.Action, Records{}
 	}
 	if found.Undo != nil {
@@ -27,10 +27,13 @@ func Judge(undo bool, found Records) (reply *saga.Reply, write Records) {
 	if found.Action != nil && found.Action.Outcome == saga.ReplySucceeded {
 		return nil, Records{}
 	}
-	write.Undo = &saga.Reply{Outcome: saga.ReplySucceeded}
 	if found.Action == nil {
 		write.Action = &saga.Reply{Outcome: saga.ReplyRejected, Reason: Overtaken}
+		if effect.Null {
+			return nil, write
+		}
 	}
+	write.Undo = &saga.Reply{Outcome: saga.ReplySucceeded}
 	return write.Undo, write
 }
 

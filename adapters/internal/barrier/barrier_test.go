@@ -23,25 +23,28 @@ var (
 func TestJudge(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
-		undo  bool
-		found barrier.Records
-		reply *saga.Reply // nil: the handler runs
-		write barrier.Records
+		effect saga.Effect
+		found  barrier.Records
+		reply  *saga.Reply // nil: the handler runs
+		write  barrier.Records
 	}{
-		{false, barrier.Records{}, nil, barrier.Records{}},
-		{false, barrier.Records{Action: done}, done, barrier.Records{}},
-		{false, barrier.Records{Action: refused}, refused, barrier.Records{}},
-		{false, barrier.Records{Action: done, Undo: undone}, done, barrier.Records{}},
-		{false, barrier.Records{Action: tooLate, Undo: nothing}, tooLate, barrier.Records{}},
-		{true, barrier.Records{}, nothing, barrier.Records{Action: tooLate, Undo: nothing}},
-		{true, barrier.Records{Action: refused}, nothing, barrier.Records{Undo: nothing}},
-		{true, barrier.Records{Action: done}, nil, barrier.Records{}},
-		{true, barrier.Records{Action: done, Undo: undone}, undone, barrier.Records{}},
-		{true, barrier.Records{Action: tooLate, Undo: nothing}, nothing, barrier.Records{}},
+		{saga.Effect{}, barrier.Records{}, nil, barrier.Records{}},
+		{saga.Effect{}, barrier.Records{Action: done}, done, barrier.Records{}},
+		{saga.Effect{}, barrier.Records{Action: refused}, refused, barrier.Records{}},
+		{saga.Effect{}, barrier.Records{Action: done, Undo: undone}, done, barrier.Records{}},
+		{saga.Effect{}, barrier.Records{Action: tooLate, Undo: nothing}, tooLate, barrier.Records{}},
+		{saga.Effect{Undo: true}, barrier.Records{}, nothing, barrier.Records{Action: tooLate, Undo: nothing}},
+		{saga.Effect{Undo: true}, barrier.Records{Action: refused}, nothing, barrier.Records{Undo: nothing}},
+		{saga.Effect{Undo: true}, barrier.Records{Action: done}, nil, barrier.Records{}},
+		{saga.Effect{Undo: true}, barrier.Records{Action: done, Undo: undone}, undone, barrier.Records{}},
+		{saga.Effect{Undo: true}, barrier.Records{Action: tooLate, Undo: nothing}, nothing, barrier.Records{}},
+		{saga.Effect{Undo: true, Null: true}, barrier.Records{}, nil, barrier.Records{Action: tooLate}},
+		{saga.Effect{Undo: true, Null: true}, barrier.Records{Action: refused}, nothing, barrier.Records{Undo: nothing}},
+		{saga.Effect{Undo: true, Null: true}, barrier.Records{Action: tooLate, Undo: undone}, undone, barrier.Records{}},
 	} {
-		reply, write := barrier.Judge(c.undo, c.found)
-		require.Empty(t, cmp.Diff(c.reply, reply), "undo %t, found %+v", c.undo, c.found)
-		require.Empty(t, cmp.Diff(c.write, write), "undo %t, found %+v", c.undo, c.found)
+		reply, write := barrier.Judge(c.effect, c.found)
+		require.Empty(t, cmp.Diff(c.reply, reply), "%+v, found %+v", c.effect, c.found)
+		require.Empty(t, cmp.Diff(c.write, write), "%+v, found %+v", c.effect, c.found)
 	}
 }
 

@@ -11,7 +11,9 @@
 //     negative acknowledgement, or when its subscriber closes. So a message may come twice;
 //   - a group keeps up to Config.Buffer messages of a topic waiting; then Publish blocks until there is room, or the Broker
 //     is closed. Neither messages nor goroutines gather without bound;
-//   - a subscriber has one message in flight.
+//   - a subscriber has one message in flight;
+//   - Publish to a topic of Config.Confirmed waits until the message is acknowledged. So an event that the engine has recorded as
+//     published has reached everyone who listened, and is safe from a crash if they record what they acknowledge.
 //
 // What it does not: it keeps nothing. Messages to a topic that has no subscribers are dropped, and those that wait are lost
 // with the last subscriber of their group, and with the process. The engine needs no more: it sends again what no reply proves.
@@ -20,6 +22,7 @@ package gochannel
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/ThreeDotsLabs/watermill"
@@ -36,6 +39,9 @@ const DefaultBuffer = 1024
 type Config struct {
 	// Buffer bounds the messages of a topic that wait in a group. Default, also for negative values: DefaultBuffer.
 	Buffer int
+	// Confirmed are topics whose Publish returns only when a subscriber of each group has acknowledged the messages. It is for
+	// events ([saga.Emit]): nobody asks for them again, so they count as published when those who listen have recorded them.
+	Confirmed []string
 }
 
 // ErrClosed is what a closed Broker answers. A message whose Publish is interrupted by Close is lost.
@@ -44,6 +50,7 @@ var ErrClosed = errors.New("gochannel: broker is closed")
 // Broker carries messages within the process. It is safe for concurrent use.
 type Broker struct {
 	buffer  int
+	confirm []string
 	logger  watermill.LoggerAdapter
 	closing chan struct{}
 	active  sync.WaitGroup // pumps and deliveries
@@ -70,7 +77,7 @@ func New(config Config, logger watermill.LoggerAdapter) *Broker {
 	if logger == nil {
 		logger = watermill.NopLogger{}
 	}
-	return &Broker{buffer: config.Buffer, logger: logger, closing: make(chan struct{}), topics: map[string]*topic{}}
+	return &Broker{buffer: config.Buffer, confirm: slices.Clone(config.Confirmed), logger: logger, closing: make(chan struct{}), topics: map[string]*topic{}}
 }
 
 // Transport is what orchestrators and participants are given. To share it is the point.
@@ -83,7 +90,8 @@ func (b *Broker) Transport() saga.Transport {
 	}
 }
 
-// Publish implements message.Publisher. It returns when each group of the topic has taken the messages into its queue.
+// Publish implements message.Publisher. It returns when each group of the topic has taken the messages into its queue; if the
+// topic is one of Config.Confirmed, when each has acknowledged them.
 func (b *Broker) Publish(name string, messages ...*message.Message) error {
 	t, err := b.topic(name)
 	if err != nil {

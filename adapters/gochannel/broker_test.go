@@ -265,3 +265,21 @@ func TestSubscriberNeedsAGroup(t *testing.T) {
 	_, err := newBroker(t, 0).Transport().Subscriber(saga.SubscriberParams{Topic: topic})
 	require.Error(t, err)
 }
+
+func TestPublishToAConfirmedTopicWaitsForAllGroups(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := gochannel.New(gochannel.Config{Confirmed: []string{topic}}, nil)
+		defer func() { require.NoError(t, b.Close()) }()
+		one, _ := subscribe(t, b, "one")
+		other, _ := subscribe(t, b, "other")
+		published := make(chan error, 1)
+		go func() { published <- publish(b, "a") }()
+		receive(t, one).Ack()
+		receive(t, other).Nack()
+		synctest.Wait()
+		require.Empty(t, published, "the other group has not recorded it")
+		receive(t, other).Ack()
+		require.NoError(t, <-published)
+	})
+}

@@ -2,14 +2,16 @@ package gochannel
 
 import (
 	"context"
+	"slices"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 )
 
 // group is the queue that the subscribers of one group share for a topic. Its pump owns it.
 type group struct {
-	members int // subscriptions; guarded by topic.mu
-	end     context.CancelFunc
+	members   int  // subscriptions; guarded by topic.mu
+	confirmed bool // Publish waits for the acknowledgement
+	end       context.CancelFunc
 
 	ready chan struct{} // the group takes messages
 	ended chan struct{} // it is over, and what waited is lost
@@ -26,7 +28,8 @@ func (b *Broker) join(ctx context.Context, t *topic, name string, closing <-chan
 	g := t.groups[name]
 	if g == nil {
 		g = &group{
-			ready: make(chan struct{}), ended: make(chan struct{}),
+			confirmed: slices.Contains(b.confirm, t.name),
+			ready:     make(chan struct{}), ended: make(chan struct{}),
 			out: make(chan *message.Message), back: make(chan *message.Message),
 		}
 		t.groups[name] = g
@@ -78,7 +81,8 @@ func (g *group) run(life context.Context, t *topic, room int, closing <-chan str
 	g.pump(life, in, room, closing)
 }
 
-// pump takes messages in while there is room, and acknowledges each then: that lets its Publish go on. What comes back has
+// pump takes messages in while there is room, and acknowledges each then, unless its topic is confirmed: that lets its Publish go
+// on. What comes back has
 // had its place before, so it is always taken: there is at most one for each subscription.
 func (g *group) pump(life context.Context, in <-chan *message.Message, room int, closing <-chan struct{}) {
 	var queue []*message.Message
@@ -100,7 +104,9 @@ func (g *group) pump(life context.Context, in <-chan *message.Message, room int,
 				return
 			}
 			queue = append(queue, msg)
-			msg.Ack()
+			if !g.confirmed {
+				msg.Ack()
+			}
 		case msg := <-g.back:
 			queue = append(queue, msg)
 		case out <- head:

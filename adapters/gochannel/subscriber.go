@@ -113,6 +113,7 @@ func (d *delivery) deliver(ctx context.Context, msg *message.Message) bool {
 	}
 	select {
 	case <-sent.Acked():
+		msg.Ack() // for a Publish that waits for it
 		return true
 	case <-sent.Nacked():
 		d.giveBack(msg)
@@ -124,6 +125,7 @@ func (d *delivery) deliver(ctx context.Context, msg *message.Message) bool {
 	}
 	select {
 	case <-sent.Acked(): // at the same time
+		msg.Ack()
 	default:
 		d.giveBack(msg)
 	}

@@ -1,6 +1,7 @@
 package saga
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -207,6 +208,18 @@ func (p *plan) sends() bool { return p.anyEffect(func(e *effectPlan) bool { retu
 // commands tells whether the plan waits for replies.
 func (p *plan) commands() bool {
 	return p.anyEffect(func(e *effectPlan) bool { return e.command != nil && !e.oneway })
+}
+
+// replies lists the topics on which the plan waits for replies; own stands for those that name none.
+func (p *plan) replies(own string) map[string]bool {
+	topics := map[string]bool{}
+	p.anyEffect(func(e *effectPlan) bool {
+		if e.command != nil && !e.oneway {
+			topics[cmp.Or(e.command.replies, own)] = true
+		}
+		return false
+	})
+	return topics
 }
 
 func (p *plan) anyEffect(is func(*effectPlan) bool) bool {

@@ -88,6 +88,7 @@ type outgoing struct {
 	Oneway  bool   `json:"oneway,omitempty"`
 	Name    string `json:"name"`
 	Topic   string `json:"topic"`
+	Replies string `json:"replies,omitempty"` // topic; empty: the orchestrator's own
 	Payload []byte `json:"payload,omitempty"`
 	Version uint64 `json:"version,omitempty"` // of an event: the instance's revision when it happened
 }

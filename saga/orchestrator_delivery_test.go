@@ -174,3 +174,33 @@ func TestEventIsPublishedAgainWhileTheBrokerIsAway(t *testing.T) {
 		require.Equal(t, 6, tries)
 	})
 }
+
+// Replies come on the topic that the command names; other messages on it are none of the orchestrator's business.
+func TestRepliesComeOnTheTopicThatTheCommandNames(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		wire := newRigWire()
+		cmd := saga.Command[string, string]{Name: "pack", Topic: "packers", Replies: "packing-events"}
+		def := saga.Linear("packing", saga.Ask("pack", cmd, func(rigData) string { return "box" }, rigData.with).NoUndo("test"))
+		config := rigOf(def)
+		config.Transport = wire.transport()
+		o := runRig(t, memory.NewStore(), config)
+		stranger := wire.send("packing-events", "not for sagas")
+		startSaga(t, def, o, "a", rigData{})
+		synctest.Wait()
+		command := wire.published("packers")[0]
+		require.Equal(t, "packing-events", command.Metadata.Get(saga.MetaReplyTo))
+		meta := []string{saga.MetaOutcome, "succeeded"}
+		for k, v := range command.Metadata {
+			meta = append(meta, k, v)
+		}
+		reply := wire.send("packing-events", `"boxed"`, meta...)
+		require.Equal(t, []string{"boxed"}, waitSettled(t, def, o, "a").Data.Log)
+		synctest.Wait()
+		require.True(t, isAcked(stranger))
+		require.True(t, isAcked(reply))
+		letters, err := o.DeadLetters(t.Context(), "", 0)
+		require.NoError(t, err)
+		require.Empty(t, letters)
+	})
+}

@@ -74,6 +74,7 @@ type effectPlan struct {
 type commandPlan struct {
 	name    string
 	topic   string
+	replies string // topic; empty: the orchestrator's own
 	request func(c Codec, data []byte) ([]byte, error)
 }
 

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -36,12 +37,14 @@ func (o *Orchestrator) subscribe(ctx context.Context, wg *sync.WaitGroup) (close
 		}
 		return nil
 	}
+	replies := map[string]bool{}
 	for _, p := range o.plans {
-		if p.commands() {
-			if err := open(o.replyTopic(), o.handleReply); err != nil {
-				return closeAll, err
-			}
-			break
+		maps.Copy(replies, p.replies(o.replyTopic()))
+	}
+	for topic := range replies {
+		err := open(topic, func(ctx context.Context, msg *message.Message) { o.handleReply(ctx, topic, msg) })
+		if err != nil {
+			return closeAll, err
 		}
 	}
 	for _, src := range o.config.Events {
@@ -114,22 +117,27 @@ func (f *inflow) run(ctx context.Context, msgs <-chan *message.Message) {
 }
 
 // handleReply gives a participant's reply to its instance.
-func (o *Orchestrator) handleReply(ctx context.Context, msg *message.Message) {
+func (o *Orchestrator) handleReply(ctx context.Context, topic string, msg *message.Message) {
 	id, out, ok := outcomeOf(msg)
+	definition := msg.Metadata.Get(MetaDefinition)
 	switch {
+	case topic != o.replyTopic() && o.latest(definition) == nil: // the topic has other messages as well
+		o.observe(ctx, Observation{What: ObserveInput, Definition: definition, Outcome: string(Ignored), Reason: ErrNotForUs.Error()})
+		msg.Ack()
+		return
 	case !ok:
-		o.bury(ctx, o.replyTopic(), msg, "not a reply: its metadata is incomplete")
+		o.bury(ctx, topic, msg, "not a reply: its metadata is incomplete")
 		return
 	case len(msg.Payload) > o.config.MaxPayload:
-		o.bury(ctx, o.replyTopic(), msg, fmt.Sprintf("the payload has %d bytes, more than the %d allowed", len(msg.Payload), o.config.MaxPayload))
+		o.bury(ctx, topic, msg, fmt.Sprintf("the payload has %d bytes, more than the %d allowed", len(msg.Payload), o.config.MaxPayload))
 		return
 	}
 	o.observe(ctx, Observation{
-		What: ObserveReply, Definition: msg.Metadata.Get(MetaDefinition), Instance: id, Step: out.Step, Undo: out.Undo,
+		What: ObserveReply, Definition: definition, Instance: id, Step: out.Step, Undo: out.Undo,
 		Outcome: string(out.Kind), Reason: out.Reason,
 	})
 	out.Reason = shorten(out.Reason)
-	o.receive(ctx, o.replyTopic(), msg, &job{id: id, in: input{outcome: &out}})
+	o.receive(ctx, topic, msg, &job{id: id, in: input{outcome: &out}})
 }
 
 // handleEvent gives an event to its instance.

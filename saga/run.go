@@ -1,6 +1,7 @@
 package saga
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,7 +22,7 @@ func (o *Orchestrator) dispatch(i *instance, effects []effect, began time.Time) 
 			o.runner.add(task{inst: i, effect: e, began: began})
 		} else {
 			o.publisher.add(outbound{
-				topic: e.message.Topic, msg: commandMessage(i, e, o.replyTopic()), instance: i.id, id: e.message.ID, oneway: e.message.Oneway,
+				topic: e.message.Topic, msg: commandMessage(i, e, cmp.Or(e.message.Replies, o.replyTopic())), instance: i.id, id: e.message.ID, oneway: e.message.Oneway,
 			})
 		}
 	}

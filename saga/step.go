@@ -192,6 +192,9 @@ func (s *Step[D]) fault(method string) {
 type Command[C, R any] struct {
 	Name  string
 	Topic string
+	// Replies is the topic of the replies. Empty: the orchestrator's own (its Name + ".replies"). A topic that is named here
+	// may have other listeners, who learn of a service's outcomes, and other messages, which the orchestrator leaves alone.
+	Replies string
 }
 
 // Request is a command and how it is made from the data of a saga.
@@ -203,7 +206,7 @@ func RequestOf[D, C, R any](command Command[C, R], request func(data D) C) Reque
 }
 
 func requestPlan[D, C, R any](command Command[C, R], request func(D) C) *commandPlan {
-	p := &commandPlan{name: command.Name, topic: command.Topic}
+	p := &commandPlan{name: command.Name, topic: command.Topic, replies: command.Replies}
 	if request != nil {
 		p.request = func(c Codec, data []byte) ([]byte, error) {
 			d, err := decodeAs[D](c, data)

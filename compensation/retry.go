@@ -35,7 +35,6 @@ func (r Retry) WithDefaults() Retry {
 	if r.Jitter == 0 {
 		r.Jitter = 0.2
 	}
-	r.Jitter = max(r.Jitter, 0)
 	if r.Attempts == 0 {
 		r.Attempts = 12
 	}
@@ -70,7 +69,7 @@ func (r Retry) Delay(attempts int, random float64) time.Duration {
 	r = r.WithDefaults()
 	wait := float64(r.First) * math.Pow(r.Factor, float64(max(attempts, 1)-1))
 	wait = min(wait, float64(r.Max)) // also where the power is infinite
-	wait *= 1 - r.Jitter*min(max(random, 0), 1)
+	wait *= 1 - max(r.Jitter, 0)*min(max(random, 0), 1)
 	if wait >= float64(r.Max) {
 		return r.Max // the longest of all has no float64 of its own
 	}

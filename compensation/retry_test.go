@@ -17,7 +17,9 @@ func TestZeroRetryIsTheDefaultPolicy(t *testing.T) {
 	require.Equal(t, want, Retry{}.WithDefaults())
 	require.NoError(t, Retry{}.Validate())
 	require.Equal(t, time.Minute, Retry{First: time.Minute}.WithDefaults().Max, "a first wait longer than the default Max stretches it")
-	require.Zero(t, Retry{Jitter: -1}.WithDefaults().Jitter)
+	full := Retry{Jitter: -1}.WithDefaults()
+	require.Equal(t, full, full.WithDefaults(), "what was said is not forgotten")
+	require.Equal(t, 100*time.Millisecond, full.Delay(1, 0.9), "without jitter")
 }
 
 func TestRetryFaults(t *testing.T) {

@@ -277,7 +277,11 @@ func (i *instance) nextWake(now time.Time, lease time.Duration) time.Duration {
 		if t.Ripe {
 			continue // taken when the row ends
 		}
-		at(t.Due)
+		if t.Due.IsZero() { // set by the transition that asks
+			at(now.Add(t.In))
+		} else {
+			at(t.Due)
+		}
 		if t.Kind == attemptTimer && i.leaseTill.After(now) {
 			at(i.leaseTill)
 		} else if t.Kind == attemptTimer && !i.leaseTill.IsZero() {

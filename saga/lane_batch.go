@@ -360,5 +360,11 @@ func (l *lane) rest(ctx context.Context, groups []*group) {
 	}
 	if err := l.o.store.Touch(ctx, touches); err != nil {
 		l.o.failing(ctx, "touch", err) // the wake-up time is early: the next sweep corrects it
+		return
+	}
+	for _, t := range touches {
+		if t.Wake >= 0 {
+			l.o.sweeper.poke(t.Wake)
+		}
 	}
 }

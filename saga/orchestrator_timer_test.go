@@ -1,6 +1,8 @@
 package saga_test
 
 import (
+	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -8,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sagamill/sagamill/adapters/memory"
+	"github.com/sagamill/sagamill/compensation"
 	"github.com/sagamill/sagamill/saga"
 )
 
@@ -108,5 +111,25 @@ func TestMovedTimerFiresAtItsNewTime(t *testing.T) {
 		require.Equal(t, clerkState("reserved"), instanceOf(t, def, o, "later").State)
 		time.Sleep(time.Minute)
 		require.Equal(t, clerkOff, instanceOf(t, def, o, "later").State)
+	})
+}
+
+// Each timer is kept on time, not only the first one: the sweeper is told of every one that comes earlier than its next look.
+func TestEachRetryComesOnTime(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		var at []time.Duration
+		def := saga.Linear("retries", saga.Do("one", func(context.Context, rigData) error {
+			at = append(at, time.Since(began))
+			return errors.New("not yet")
+		}).NoUndo("test").Retry(compensation.Retry{First: 100 * time.Millisecond, Max: 400 * time.Millisecond, Jitter: -1, Attempts: 6}))
+		o := runRig(t, memory.NewStore(), rigOf(def))
+		startSaga(t, def, o, "a", rigData{})
+		waitSettled(t, def, o, "a")
+		require.Len(t, at, 6)
+		for k, want := range []time.Duration{0, 100, 300, 700, 1100, 1500} {
+			require.InDelta(t, want*time.Millisecond, at[k], float64(5*time.Millisecond), "attempt %d", k+1)
+		}
 	})
 }

@@ -22,9 +22,9 @@ func newSweeper(o *Orchestrator) *sweeper { return &sweeper{o: o, wake: make(cha
 // sweepPause is the least time between two sweeps, so that a busy process does not ask all the time.
 const sweepPause = 20 * time.Millisecond
 
-// poke lets the sweeper ask the store in so long a time.
+// poke lets the sweeper ask the store in so long a time, and a little more: stores count microseconds.
 func (s *sweeper) poke(in time.Duration) {
-	at := time.Now().Add(in)
+	at := time.Now().Add(in + 2*time.Microsecond)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.next.IsZero() || at.Before(s.next) {

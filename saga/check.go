@@ -28,6 +28,9 @@ func (c *compiler) checkStep(s *stepPlan) {
 	if s.undo.exists() && s.class == compensation.Pivot {
 		c.faultf("step %q is the pivot and has a compensation, which would never run: drop one of the two", s.name)
 	}
+	if s.timeout > 0 && s.action.local == nil && s.undo.local == nil {
+		c.faultf("step %q has a Timeout, which bounds local attempts, and none of its own: Retry says when a command is sent again", s.name)
+	}
 	if s.action.oneway && s.class == compensation.Pivot {
 		c.faultf("step %q is an event and cannot be the pivot: nobody answers it", s.name)
 	}

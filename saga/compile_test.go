@@ -152,6 +152,9 @@ func TestFaultsOfSteps(t *testing.T) {
 			`step "say" is an event and cannot be the pivot: nobody answers it`,
 			`Table[1] (from "new" on "work.rejected"): Events does not list "work.rejected": correct it, or add it there`,
 		}},
+		{"time-out of a command", steps(Ask("work", Command[int, int]{Name: "work", Topic: "w"}, func(int) int { return 1 }, nil).NoUndo("test").Timeout(time.Second)), []string{
+			`step "work" has a Timeout, which bounds local attempts, and none of its own: Retry says when a command is sent again`,
+		}},
 		{"time-out that is not positive", steps(undoable("work").Timeout(-time.Second)), []string{`step "work": Timeout(-1s) must be positive`}},
 		{"retry policies that make no sense", steps(undoable("work").Retry(compensation.Retry{Factor: 0.5, Jitter: 2}).UndoRetry(compensation.Retry{First: -1})), []string{
 			`step "work": retry: Factor must be at least 1; retry: Jitter must be between 0 and 1`,

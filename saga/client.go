@@ -2,6 +2,7 @@ package saga
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -314,11 +315,22 @@ type Operation struct {
 	Who  string // required
 	Why  string // required
 
-	Step  string        // RetryNow, SkipStep, MarkDone
-	Data  any           // EditData: the new data, of the definition's type; MarkDone: the step's result, or nil
+	Step  string        // RetryNow, SkipStep, MarkDone, MarkRejected
+	Data  any           // EditData: the new data; MarkDone: the step's result, or nil. Of the declared type, or bytes as the codec writes them
 	Timer string        // MoveTimer: its name, see Instance.Timers
 	In    time.Duration // MoveTimer: due so long from now
 	To    string        // ForceCompensate: the failed state to end in
+}
+
+// encodedData tells whether the data come as bytes, as an Instance has them.
+func encodedData(data any) ([]byte, bool) {
+	switch b := data.(type) {
+	case []byte:
+		return b, true
+	case json.RawMessage:
+		return b, true
+	}
+	return nil, false
 }
 
 // Operate does to an instance what an operator asks, and returns it as it is then. What makes no sense in its state is a
@@ -329,7 +341,10 @@ func (o *Orchestrator) Operate(ctx context.Context, id string, op Operation) (af
 		return Instance{}, fmt.Errorf("%w: %s needs Who and Why: they are kept in the history", ErrInvalid, op.Verb)
 	}
 	in := operation{verb: op.Verb, who: op.Who, why: op.Why, step: op.Step, timer: op.Timer, in: op.In, toState: op.To}
-	if op.Data != nil {
+	if data, encoded := encodedData(op.Data); encoded {
+		in.data = data
+	} else if op.Data != nil {
+		in.value = op.Data
 		data, err := o.config.Codec.Marshal(op.Data)
 		if err != nil {
 			return Instance{}, fmt.Errorf("%w: the data of %s cannot be encoded: %w", ErrInvalid, op.Verb, err)

@@ -21,6 +21,10 @@ func compile[S, E ~string, D any](spec Spec[S, E, D]) (*plan, error) {
 			_, err := decodeAs[D](c, data)
 			return err
 		},
+		isData: func(v any) (bool, string) {
+			_, is := v.(D)
+			return is, reflect.TypeFor[D]().String()
+		},
 	}}
 	c.checkName("a definition", spec.Name)
 	if spec.Version < 0 {

@@ -16,10 +16,10 @@ func (t *turn) operate(op operation) {
 	switch op.verb {
 	case RetryNow:
 		refusal = t.retryNow(op)
-	case SkipStep, MarkDone:
+	case SkipStep, MarkDone, MarkRejected:
 		refusal = t.byHand(op)
 	case EditData:
-		refusal = t.editData(op.data)
+		refusal = t.editData(op)
 	case MoveTimer:
 		refusal = t.moveTimer(op)
 	case ForceCompensate:
@@ -34,15 +34,18 @@ func (t *turn) operate(op operation) {
 	t.proceed()
 }
 
-func (t *turn) editData(data []byte) (err error) {
+func (t *turn) editData(op operation) (err error) {
 	defer recoverTo(&err, "the codec")
-	if len(data) > t.lim.data {
-		return fmt.Errorf("the data has %d bytes, more than the %d allowed", len(data), t.lim.data)
+	if ok, want := t.plan.isData(op.value); op.value != nil && !ok {
+		return fmt.Errorf("the data are a %T, but the definition's are %s", op.value, want)
 	}
-	if err = t.plan.readable(t.codec, data); err != nil {
+	if len(op.data) > t.lim.data {
+		return fmt.Errorf("the data has %d bytes, more than the %d allowed", len(op.data), t.lim.data)
+	}
+	if err = t.plan.readable(t.codec, op.data); err != nil {
 		return err
 	}
-	t.inst.data = data
+	t.entry.Before, t.inst.data = t.inst.data, op.data
 	return nil
 }
 
@@ -94,6 +97,13 @@ func (t *turn) byHand(op operation) error {
 	switch {
 	case op.verb == SkipStep:
 		e.Skip(op.why)
+	case op.verb == MarkRejected && undo:
+		return fmt.Errorf("step %s is being undone: a compensation is not rejected", op.step)
+	case op.verb == MarkRejected && !s.rejectable():
+		return fmt.Errorf("step %s is retriable: no row says what follows if it is rejected", op.step)
+	case op.verb == MarkRejected:
+		e.Reject(op.why)
+		t.rejected(e.Step, op.why)
 	case undo:
 		e.Undo()
 	default:
@@ -151,7 +161,7 @@ func (t *turn) forceCompensate(op operation) error {
 	for k := range t.inst.Ledger {
 		if e := &t.inst.Ledger[k]; e.Status == compensation.Sent {
 			if e.Class == compensation.Pivot {
-				return fmt.Errorf("pivot %s is in doubt: wait for it, or settle it by hand first", e.Step)
+				return fmt.Errorf("pivot %s is in doubt: wait for it, or look whether it happened, and use %s or %s", e.Step, MarkDone, MarkRejected)
 			}
 			if tm := t.inst.timerOf(e, false); tm != nil && tm.Kind == attemptTimer {
 				return fmt.Errorf("step %s has an attempt under way: wait for it", e.Step)

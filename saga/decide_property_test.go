@@ -122,7 +122,7 @@ func (c *chaos) anyOperation() {
 	}
 	slices.Sort(failed)
 	op := operation{
-		verb: pick(c, "verb", []Verb{RetryNow, SkipStep, MarkDone, EditData, MoveTimer, ForceCompensate}), who: "ann", why: "why not",
+		verb: pick(c, "verb", []Verb{RetryNow, SkipStep, MarkDone, MarkRejected, EditData, MoveTimer, ForceCompensate}), who: "ann", why: "why not",
 		step: pick(c, "step", c.steps()), timer: pick(c, "timer", timers), in: time.Minute, toState: pick(c, "to", failed),
 	}
 	switch op.verb {

@@ -40,6 +40,7 @@ type Entry struct {
 	Verb   Verb   `json:"verb,omitempty"`
 	Who    string `json:"who,omitempty"`
 	Reason string `json:"reason,omitempty"` // why: of an operator, a rejection, a failure, a refusal
+	Before []byte `json:"before,omitempty"` // of EditData: the data that were replaced, as the codec wrote them
 
 	Moves  []Move      `json:"moves,omitempty"`  // the rows that ended, in order
 	Judged []Judgement `json:"judged,omitempty"` // what became of events that had been waiting

@@ -51,9 +51,10 @@ type Verb string
 
 const (
 	RetryNow        Verb = "retry-now"        // try the step (or its compensation) again at once
-	SkipStep        Verb = "skip-step"        // go on without the step (or without its compensation)
+	SkipStep        Verb = "skip-step"        // go on without the step (or without its compensation); a pivot counts as passed
 	MarkDone        Verb = "mark-done"        // the step (or its compensation) was done by hand
-	EditData        Verb = "edit-data"        // replace the saga's data
+	MarkRejected    Verb = "mark-rejected"    // somebody has looked: the step did not, and will not, happen; its rejection is raised
+	EditData        Verb = "edit-data"        // replace the saga's data; the history keeps what they were
 	MoveTimer       Verb = "move-timer"       // let a timer become due at another time
 	ForceCompensate Verb = "force-compensate" // undo everything, and end in a failed state
 )
@@ -64,6 +65,7 @@ type operation struct {
 	why     string
 	step    string
 	data    []byte        // EditData; the result of MarkDone
+	value   any           // EditData: what data were made of; nil: of bytes
 	timer   string        // MoveTimer: its name
 	in      time.Duration // MoveTimer: due so long after the commit
 	toState string        // ForceCompensate

@@ -2,6 +2,7 @@ package saga_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"sync/atomic"
 	"testing"
@@ -142,6 +143,9 @@ func TestOperatorsVerbsThatMakeNoSenseAreRefusedAndChangeNothing(t *testing.T) {
 			"compensate with a step on": {p.ID, saga.Operation{Verb: saga.ForceCompensate, To: string(saga.Failed)}},
 			"a result of another type":  {s.ID, saga.Operation{Verb: saga.MarkDone, Step: "last", Data: 1}},
 			"a timer that is none":      {s.ID, saga.Operation{Verb: saga.MoveTimer, Timer: "nonsense"}},
+			"data of another type":      {s.ID, saga.Operation{Verb: saga.EditData, Data: map[string]any{"Crad": "typo"}}},
+			"data that are no JSON":     {s.ID, saga.Operation{Verb: saga.EditData, Data: []byte("{")}},
+			"reject past the pivot":     {s.ID, saga.Operation{Verb: saga.MarkRejected, Step: "last"}},
 			"too much data":             {s.ID, saga.Operation{Verb: saga.EditData, Data: rigData{Card: string(make([]byte, 100))}}},
 			"compensate past the pivot": {s.ID, saga.Operation{Verb: saga.ForceCompensate, To: string(saga.Failed)}},
 			"a verb that is none":       {s.ID, saga.Operation{Verb: "dance"}},
@@ -178,6 +182,13 @@ func TestEditedDataAreWhatTheNextAttemptGets(t *testing.T) {
 		i, err := o.Operate(t.Context(), s.ID, saga.Operation{Verb: saga.EditData, Data: rigData{Card: "new"}, Who: "ann", Why: "test"})
 		require.NoError(t, err)
 		require.JSONEq(t, `{"Card":"new"}`, string(i.Data))
+		entries := requireGapless(t, o, i)
+		before := entries[len(entries)-1].Before
+		require.JSONEq(t, `{"Card":"old"}`, string(before), "what was replaced is kept")
+		for _, data := range []any{before, json.RawMessage(i.Data)} { // there and back, as bytes
+			_, err = o.Operate(t.Context(), s.ID, saga.Operation{Verb: saga.EditData, Data: data, Who: "ann", Why: "test"})
+			require.NoError(t, err)
+		}
 		_, err = o.Operate(t.Context(), s.ID, saga.Operation{Verb: saga.RetryNow, Step: "charge", Who: "ann", Why: "test"})
 		require.NoError(t, err)
 		require.Equal(t, saga.Completed, waitSettled(t, def, o, "a").State)

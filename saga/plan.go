@@ -23,6 +23,8 @@ type plan struct {
 
 	// readable tells whether bytes are data of the definition's type.
 	readable func(c Codec, data []byte) error
+	// isData tells whether a value is of the data's type, and names that type.
+	isData func(v any) (ok bool, want string)
 }
 
 // folded is the data that guards look at: the saga's data after the event was folded in.

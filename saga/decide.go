@@ -90,6 +90,8 @@ func (t *turn) receive(ev waiting) {
 		ev.Interrupts = true // one more than the limit: a cancel is not refused for others that wait
 		t.inst.Waiting = append(t.inst.Waiting, ev)
 		t.answer = Interrupts
+	case t.tooLate(ev):
+		t.answer, t.reason = Refused, passedPivot
 	default:
 		t.answer, t.reason = t.keep(ev, false)
 	}
@@ -186,9 +188,13 @@ func (t *turn) judgeWaiting() (took bool) {
 func (t *turn) judged(ev waiting) Disposition {
 	answer, reason := t.judge(ev)
 	if answer != Buffered {
-		t.entry.Judged = append(t.entry.Judged, Judgement{Event: ev.Event, Source: ev.Source, InputID: ev.ID, Result: answer, Reason: reason})
+		t.note(ev, answer, reason)
 	}
 	return answer
+}
+
+func (t *turn) note(ev waiting, answer Disposition, reason string) {
+	t.entry.Judged = append(t.entry.Judged, Judgement{Event: ev.Event, Source: ev.Source, InputID: ev.ID, Result: answer, Reason: reason})
 }
 
 // raise applies an event of the engine's own, which the table answers with a transition: Build has checked that it does. If

@@ -156,14 +156,25 @@ func (t *turn) interrupts(ev waiting) bool {
 	return err == nil && kind == statemachine.Transition && row.interrupts && !t.inst.Ledger.PivotPassed()
 }
 
+// tooLate tells whether an event would have interrupted the row that runs and undone all, had the pivot not succeeded. Nothing
+// that comes later makes it fit, so it is refused at once.
+func (t *turn) tooLate(ev waiting) bool {
+	if t.inst.Row == nil || !t.inst.Ledger.PivotPassed() {
+		return false
+	}
+	row, _, kind, err := t.find(ev.Event, ev.Payload)
+	return err == nil && kind == statemachine.Transition && row.interrupts && row.compensate
+}
+
 // abandoning tells whether the row that runs is to end without its state being reached.
 func (t *turn) abandoning() bool {
 	return t.inst.Row != nil && (t.inst.Row.Rejected != "" || t.inst.interrupt() != nil)
 }
 
 // abandon ends such a row, once nothing is in flight any more: by a rejection, whose event is raised, or by an interrupting
-// event. If both came the rejection ends the row, and the event is judged in the state that it leads to. An event that does
-// not interrupt any more, because the pivot succeeded or by what a step answered, waits like others, and the row goes on.
+// event. If both came the rejection ends the row, and the event is judged in the state that it leads to. An event that would
+// compensate is refused if the pivot succeeded meanwhile; one that does not interrupt any more, by what a step answered, waits
+// like others. The row goes on.
 // It answers false if the row has to be waited for.
 func (t *turn) abandon() bool {
 	run := t.inst.Row
@@ -179,14 +190,22 @@ func (t *turn) abandon() bool {
 	}
 	ev, data, results := *t.inst.interrupt(), t.inst.data, maps.Clone(run.Results)
 	if t.foldAll(); !t.interrupts(ev) {
-		t.inst.noInterrupt()
-		t.inst.data, run.Results = data, results
+		if t.inst.data, run.Results = data, results; t.tooLate(ev) {
+			t.dropInterrupt()
+			t.note(ev, Refused, passedPivot)
+		} else {
+			t.inst.noInterrupt()
+		}
 		return true
 	}
 	t.leave()
-	t.inst.Waiting = slices.DeleteFunc(t.inst.Waiting, func(w waiting) bool { return w.Interrupts })
+	t.dropInterrupt()
 	t.judged(ev)
 	return true
+}
+
+func (t *turn) dropInterrupt() {
+	t.inst.Waiting = slices.DeleteFunc(t.inst.Waiting, func(w waiting) bool { return w.Interrupts })
 }
 
 // mustWait tells whether a step of the row is still at work, or is a pivot in doubt: that one is only asked again.

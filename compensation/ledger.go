@@ -46,15 +46,16 @@ type Entry struct {
 // Succeed records that the action took effect. It answers late if the saga no longer waits for that: the entry was given
 // up, undone, skipped or rejected before. A late success is condemned, for the saga went on without it; one that the
 // compensation has dealt with already, or deals with now, changes nothing (a participant's barrier refuses the action
-// after its undo). A pivot's late success cannot be undone: it stays condemned, for a person to see.
+// after its undo). A pivot's late success cannot be undone: it stays condemned, for a person to see, unless the pivot was skipped.
 func (e *Entry) Succeed() (late bool) {
 	switch e.Status {
 	case Sent:
 		e.Status, e.Stuck, e.Reason = Succeeded, false, ""
 		return false
 	case Unknown, Rejected, Skipped:
+		// A pivot that was skipped counts as passed: its success is what the saga went on with.
+		e.Condemned = e.Class != Pivot || e.Status != Skipped
 		e.Status, e.Stuck = Succeeded, false
-		e.Condemned = true
 		return true
 	case Succeeded:
 		return true // the same answer again

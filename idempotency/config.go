@@ -49,16 +49,14 @@ func DefaultHeaders() []string {
 	}
 }
 
-// DefaultKeep tells whether a response of that status is stored: all are but 400, 401, 403, 408, 413, 415, 422, 425,
-// 429 and 5xx.
+// DefaultKeep tells whether a response of that status is stored: what was done (2xx, 3xx), and the refusals that stand though the
+// request is mended: 402, 404, 409, 410 and 451. Every other 4xx says that the request itself is at fault, or is to come again.
 func DefaultKeep(status int) bool {
 	switch status {
-	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusRequestTimeout,
-		http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType, http.StatusUnprocessableEntity,
-		http.StatusTooEarly, http.StatusTooManyRequests:
-		return false
+	case http.StatusPaymentRequired, http.StatusNotFound, http.StatusConflict, http.StatusGone, http.StatusUnavailableForLegalReasons:
+		return true
 	default:
-		return status < 500
+		return status < 400
 	}
 }
 

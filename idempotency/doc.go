@@ -29,9 +29,9 @@
 //
 // # What is stored
 //
-// Success, redirects and final refusals are: 2xx, 3xx, 404, 409, 410 and so on. A request refused as invalid (400, 401, 403,
-// 413, 415, 422), over limit (429) or to be sent again (408, 425) leaves its key free, so that the client can mend it and
-// send it again under the same key. So do 5xx, a panic of the handler, and a handler that returned without a response
+// Success, redirects and final refusals are: 2xx, 3xx, 402, 404, 409, 410, 451. A request refused as invalid (400, 401, 403,
+// 412, 415, 422, 428 and so on), over limit (429) or to be sent again (408, 425) leaves its key free, so that the client can
+// mend it and send it again under the same key. So do 5xx, a panic of the handler, and a handler that returned without a response
 // because its context was cancelled. [DefaultKeep] is this rule, Config.Keep replaces it: Stripe stores 500 as well.
 //
 // Leaving the key free after a failure means that the handler runs again, perhaps after an effect of its first run. So

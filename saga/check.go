@@ -97,8 +97,30 @@ func (c *compiler) check() {
 			}
 		}
 	}
+	c.checkTraps()
 	c.checkAfterPivot()
 	c.checkFailedEnds()
+}
+
+// checkTraps looks for states that only time-outs leave, all of them with guards. A time-out is judged once: if its guard does
+// not hold then, it is over. (Events may come again.)
+func (c *compiler) checkTraps() {
+	for _, state := range c.plan.machine.States() {
+		guarded, free := 0, 0
+		for i := range c.plan.rows {
+			r := &c.plan.rows[i]
+			switch {
+			case r.to == state || !slices.Contains(c.members(r), state):
+			case r.guarded && r.after > 0:
+				guarded++
+			default:
+				free++
+			}
+		}
+		if guarded > 0 && free == 0 {
+			c.faultf("state %q is left by time-outs with guards only: if none holds when it is due, nothing ever leaves it; give one of the longest no guard", state)
+		}
+	}
 }
 
 func (c *compiler) checkStart() {

@@ -250,6 +250,12 @@ func TestFaultsOfTheGraph(t *testing.T) {
 		{"trap", chore(choreRow{From: "new", After: time.Hour, To: "pit"}), []string{
 			`state "pit" is a trap, since no way leads from it to a final state: write a row that does, or name it in Succeeded or Failed`,
 		}},
+		{"trap behind guards", chore(
+			choreRow{From: "new", After: time.Hour, To: "pit"},
+			choreRow{From: "pit", After: time.Hour, To: "failed", Compensate: true, If: When("perhaps", func(int) bool { return false })},
+		), []string{
+			`state "pit" is left by time-outs with guards only: if none holds when it is due, nothing ever leaves it; give one of the longest no guard`,
+		}},
 		{"cell that nobody decided", silent, []string{
 			`state "done": nobody decided what becomes of "go", "stop": write a row for each, a policy on Any, or Otherwise`,
 			`state "failed": nobody decided what becomes of "go", "stop": write a row for each, a policy on Any, or Otherwise`,

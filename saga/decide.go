@@ -80,6 +80,7 @@ func (t *turn) start(in startInput) {
 
 // receive records an event from outside, and judges it if the instance is idle.
 func (t *turn) receive(ev waiting) {
+	ev.Trace = t.in.trace
 	t.entry = Entry{Kind: "event", Event: ev.Event, Source: ev.Source, InputID: ev.ID, Digest: digest(ev.Payload)}
 	switch {
 	case t.plan.events[ev.Event] == nil: // the engine's own events do not come from outside
@@ -120,6 +121,9 @@ func (t *turn) judge(ev waiting) (Disposition, string) {
 			return Refused, passedPivot
 		}
 		t.inst.data = data
+		if len(ev.Trace) > 0 {
+			t.inst.Trace = ev.Trace
+		}
 		t.begin(row, ev.Event)
 		return Applied, ""
 	case statemachine.Ignored:

@@ -67,7 +67,7 @@ func (t *turn) message(f *effectPlan, e *compensation.Entry, undo bool) (m *outg
 	}
 	id := effectID(t.inst, e)
 	t.inst.Outbox = append(t.inst.Outbox, outgoing{
-		ID: id, Step: e.Step, Run: e.Run, Undo: undo, Oneway: f.oneway,
+		ID: id, Step: e.Step, Run: e.Run, Undo: undo, Oneway: f.oneway, Retriable: !undo && e.Class == compensation.Retriable,
 		Name: f.command.name, Topic: f.command.topic, Replies: f.command.replies, Payload: payload,
 	})
 	m = &t.inst.Outbox[len(t.inst.Outbox)-1]

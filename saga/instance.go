@@ -37,7 +37,7 @@ type engine struct {
 	Outbox  []outgoing          `json:"outbox,omitempty"`  // messages that no reply and no commit has proved delivered
 	Timers  []timer             `json:"timers,omitempty"`
 	Cause   string              `json:"cause,omitempty"` // why it left its path: the last rejection, or what it was compensated for
-	Trace   map[string]string   `json:"trace,omitempty"` // trace context of the request that started it
+	Trace   map[string]string   `json:"trace,omitempty"` // trace context of what moved it last: the start, or the event that was applied
 
 	// Undecided are inputs that were received by a process which does not know the instance's version. One that does
 	// decides them first, in order of arrival.
@@ -70,27 +70,29 @@ type running struct {
 
 // waiting is an event that was received, and is not judged yet.
 type waiting struct {
-	Event      string `json:"event"`
-	Source     string `json:"source"`
-	ID         string `json:"id"`
-	Payload    []byte `json:"payload,omitempty"`
-	Buffered   bool   `json:"buffered,omitempty"`   // judged, and kept for a state that it fits
-	Interrupts bool   `json:"interrupts,omitempty"` // it abandons the row that runs, once the step in flight is known
+	Event      string            `json:"event"`
+	Source     string            `json:"source"`
+	ID         string            `json:"id"`
+	Payload    []byte            `json:"payload,omitempty"`
+	Buffered   bool              `json:"buffered,omitempty"`   // judged, and kept for a state that it fits
+	Trace      map[string]string `json:"trace,omitempty"`      // trace context of the request or message that brought it
+	Interrupts bool              `json:"interrupts,omitempty"` // it abandons the row that runs, once the step in flight is known
 }
 
 // outgoing is a message that is published after the commit that wrote it, and again until it is proved delivered: a command
 // by its reply, an event by a later commit that records it as published.
 type outgoing struct {
-	ID      string `json:"id"` // identity of the effect, the same however often it is sent
-	Step    string `json:"step"`
-	Run     int    `json:"run"`
-	Undo    bool   `json:"undo,omitempty"`
-	Oneway  bool   `json:"oneway,omitempty"`
-	Name    string `json:"name"`
-	Topic   string `json:"topic"`
-	Replies string `json:"replies,omitempty"` // topic; empty: the orchestrator's own
-	Payload []byte `json:"payload,omitempty"`
-	Version uint64 `json:"version,omitempty"` // of an event: the instance's revision when it happened
+	ID        string `json:"id"` // identity of the effect, the same however often it is sent
+	Step      string `json:"step"`
+	Run       int    `json:"run"`
+	Undo      bool   `json:"undo,omitempty"`
+	Oneway    bool   `json:"oneway,omitempty"`
+	Retriable bool   `json:"retriable,omitempty"` // a participant's "no" is a failure
+	Name      string `json:"name"`
+	Topic     string `json:"topic"`
+	Replies   string `json:"replies,omitempty"` // topic; empty: the orchestrator's own
+	Payload   []byte `json:"payload,omitempty"`
+	Version   uint64 `json:"version,omitempty"` // of an event: the instance's revision when it happened
 }
 
 type timerKind string
@@ -261,6 +263,19 @@ func (i *instance) orphaned(e *compensation.Entry) bool {
 
 func (t *timer) orphanOf(e *compensation.Entry) bool {
 	return t.Kind == orphanTimer && t.Step == e.Step && t.Run == e.Run
+}
+
+// closedTo tells whether an outcome cannot mean anything to the instance any more, which the ledger alone can say: it is
+// settled, and the outcome is no late success of a step that was given up.
+func (i *instance) closedTo(o *outcome) bool {
+	if !i.settled {
+		return false
+	}
+	e := i.Ledger.Find(o.Step, o.Run)
+	if e == nil || o.Undo || o.Kind != outcomeSucceeded {
+		return true
+	}
+	return e.Status == compensation.Succeeded || e.Status == compensation.Undone
 }
 
 // nextWake answers how long after now the instance has something to do; NoWake if nothing will become due. A local step whose

@@ -37,6 +37,7 @@ type job struct {
 	done     func(jobDone) // called once; nil: nobody waits
 	external bool          // it holds one of the lane's slots
 	alone    bool          // with no other input in one transition: the database rejected one that had several
+	fresh    bool          // to be decided on what the store says, not the cache
 	tries    int
 
 	definition string // of an event that names it: the instance must be one of it

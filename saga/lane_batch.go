@@ -19,6 +19,7 @@ type group struct {
 	now   time.Time // the store's time, if the group was found by a sweep
 	steps []step
 	after []*job // inputs that are judged again once the transition is committed
+	read  bool   // inst is what the store has just said, not what the cache remembers
 
 	unreadable error // why the stored instance cannot be decided
 
@@ -66,9 +67,16 @@ func (l *lane) process(ctx context.Context, groups []*group) {
 		}
 	}
 	l.rest(ctx, groups)
-	if len(ready) == 0 {
-		return
+	if len(ready) > 0 {
+		l.commit(ctx, ready)
 	}
+	back, delay := l.back, l.delay
+	l.back, l.delay = nil, 0
+	l.readd(ctx, back, delay)
+}
+
+// commit commits the groups' transitions, and does what follows from the verdicts.
+func (l *lane) commit(ctx context.Context, ready []*group) {
 	slices.SortFunc(ready, func(a, b *group) int { return strings.Compare(a.id, b.id) })
 	transitions := make([]Transition, len(ready))
 	for k, g := range ready {
@@ -88,9 +96,6 @@ func (l *lane) process(ctx context.Context, groups []*group) {
 		l.readd(ctx, g.after, 0)
 		l.conclude(ctx, g, verdicts[k])
 	}
-	back, delay := l.back, l.delay
-	l.back, l.delay = nil, 0
-	l.readd(ctx, back, delay)
 }
 
 // load finds the instances of a batch: in the cache, in what a sweep brought, or in the store.
@@ -101,9 +106,12 @@ func (l *lane) load(ctx context.Context, groups []*group) error {
 		if g.jobs[0].start != nil {
 			continue
 		}
+		if slices.ContainsFunc(g.jobs, func(j *job) bool { return j.fresh }) {
+			l.cache.drop(g.id)
+		}
 		g.inst = l.cache.get(g.id)
 		for _, j := range g.jobs {
-			if j.inst != nil && (g.inst == nil || g.inst.revision < j.inst.revision) {
+			if j.inst != nil && !j.fresh && (g.inst == nil || g.inst.revision < j.inst.revision) {
 				g.inst = j.inst
 			}
 			if j.record == nil {
@@ -126,6 +134,7 @@ func (l *lane) load(ctx context.Context, groups []*group) error {
 	}
 	for _, r := range records {
 		g := byID[r.ID]
+		g.read = true
 		if g.inst, g.unreadable = fromRecord(r); g.unreadable != nil {
 			l.o.failing(ctx, "decode", g.unreadable)
 		}
@@ -136,18 +145,17 @@ func (l *lane) load(ctx context.Context, groups []*group) error {
 // refresh takes over what a sweep has read, unless the cache knows something newer.
 func (l *lane) refresh(g *group, r *Record) error {
 	g.now = r.ReadAt
-	if g.inst != nil && g.inst.revision > r.Revision {
-		return nil
-	}
-	if g.inst != nil && g.inst.revision == r.Revision {
+	if g.inst != nil && g.inst.revision >= r.Revision { // a lease is renewed without a revision
 		c := g.inst.clone()
-		c.leaseTill = r.LeaseTill
-		g.inst = c
+		if c.revision == r.Revision || c.leaseTill.Before(r.LeaseTill) {
+			c.leaseTill = r.LeaseTill
+		}
+		g.inst, g.read = c, c.revision == r.Revision
 		return nil
 	}
 	inst, err := fromRecord(*r)
 	if err == nil {
-		g.inst = inst
+		g.inst, g.read = inst, true
 	}
 	return err
 }
@@ -223,6 +231,12 @@ func (l *lane) decideJob(g *group, j *job) {
 		}
 		return
 	}
+	if d.nothing && !g.read && j.in.wake == nil {
+		// No compare-and-set will tell whether the cache is behind: what is nothing to it may be news to the store.
+		j.fresh, j.inst = true, nil
+		l.back = append(l.back, j)
+		return
+	}
 	if d.nothing {
 		l.answer(j, jobDone{answer: d.answer, reason: d.reason, instance: g.inst.view()})
 		return
@@ -271,6 +285,9 @@ func (l *lane) append(g *group) {
 		err := g.misses(j)
 		switch {
 		case err != nil:
+		case u.Outcome != nil && g.inst.closedTo(u.Outcome):
+			l.answer(j, jobDone{answer: Duplicated, instance: g.inst.view()})
+			continue
 		case u.Event == nil && u.Outcome == nil:
 			err = fmt.Errorf("%w: %s version %d", ErrUnknownDefinition, g.inst.definition, g.inst.version)
 		case len(g.inst.Undecided) >= l.o.config.MaxWaiting:
@@ -283,6 +300,7 @@ func (l *lane) append(g *group) {
 		next := g.inst.clone()
 		next.Undecided = append(next.Undecided, u)
 		next.settled = false // or no sweep would find it
+		next.attention = fmt.Sprintf("inputs wait for a process that knows version %d of %s", next.version, next.definition)
 		e := Entry{Kind: "event", Result: Undecided}
 		if u.Event != nil {
 			e.Event, e.Source, e.InputID, e.Digest = u.Event.Event, u.Event.Source, u.Event.ID, digest(u.Event.Payload)

@@ -34,6 +34,7 @@ const (
 	MetaRun        = "saga_run"        // run of the step
 	MetaAttempt    = "saga_attempt"    // attempt, from 1
 	MetaUndo       = "saga_undo"       // "true" for a compensation
+	MetaRetriable  = "saga_retriable"  // "true" for the action of a retriable step: a "no" is a failure, as of a compensation
 	MetaEffect     = "saga_effect"     // identity of the effect: the same for every attempt, and for action and compensation
 	MetaCommand    = "saga_command"    // name of the command
 	MetaReplyTo    = "saga_reply_to"   // topic for the reply
@@ -73,6 +74,9 @@ func commandMessage(i *instance, e effect, replyTo string) *message.Message {
 	msg.Metadata.Set(MetaReplyTo, replyTo)
 	if m.Undo {
 		msg.Metadata.Set(MetaUndo, "true")
+	}
+	if m.Retriable {
+		msg.Metadata.Set(MetaRetriable, "true")
 	}
 	return msg
 }

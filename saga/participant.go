@@ -78,8 +78,8 @@ const NullCompensation HandlerOption = 1
 // Handle registers the handler of a command, before Run. The handler answers
 //
 //   - nil: it succeeded, and what it wrote in tx is committed with the reply;
-//   - an error made by [Reject]: the answer is no, for good, and nothing that it wrote in tx stays. A compensation cannot
-//     say no: that counts as a failure;
+//   - an error made by [Reject]: the answer is no, for good, and nothing that it wrote in tx stays. A compensation, and the
+//     action of a retriable step, cannot say no: that counts as a failure;
 //   - any other error, or a panic: it failed, nothing stays, and the saga asks again.
 //
 // It may run more than once for a command, but what it does in tx takes effect once. Whatever it asks of systems outside

@@ -2,10 +2,10 @@ package saga
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill"
@@ -55,7 +55,7 @@ func (p *Participant[T]) ignore(ctx context.Context, topic string, msg *message.
 func (p *Participant[T]) answer(ctx context.Context, h commandHandler[T], msg *message.Message) (reply Reply) {
 	failed := func(err error) Reply {
 		p.logger.Error("Command failed", err, logFields(msg))
-		return Reply{Outcome: ReplyFailed, Reason: reasonOf(err.Error())}
+		return Reply{Outcome: ReplyFailed, Reason: shorten(err.Error())}
 	}
 	defer func() {
 		if v := recover(); v != nil {
@@ -75,12 +75,16 @@ func (p *Participant[T]) answer(ctx context.Context, h commandHandler[T], msg *m
 				result, err = nil, p.panicked("handler of "+h.name, v, msg)
 			}
 		}()
-		return h.call(ctx, tx, msg.Payload)
+		result, err = h.call(ctx, tx, msg.Payload)
+		if no := (*Rejection)(nil); errors.As(err, &no) && msg.Metadata.Get(MetaRetriable) == "true" {
+			return nil, fmt.Errorf("a retriable step cannot be rejected, it is tried again: %s", no.Reason)
+		}
+		return result, err
 	})
 	if err != nil {
 		return failed(err)
 	}
-	reply.Reason = reasonOf(reply.Reason)
+	reply.Reason = shorten(reply.Reason)
 	return reply
 }
 
@@ -134,9 +138,17 @@ func (p *Participant[T]) fault(ctx context.Context, what string, err error, fiel
 }
 
 func (p *Participant[T]) observe(ctx context.Context, o Observation) {
-	if p.config.Observer != nil {
-		p.config.Observer.Observe(ctx, o)
+	if p.config.Observer == nil {
+		return
 	}
+	var err error
+	defer func() {
+		if err != nil {
+			p.logger.Error("The Observer panicked", err, nil)
+		}
+	}()
+	defer recoverTo(&err, "Observer")
+	p.config.Observer.Observe(ctx, o)
 }
 
 // infoOf reads what a command's handler works for. Numbers that are missing are zero.
@@ -156,10 +168,4 @@ func logFields(msg *message.Message) watermill.LogFields {
 		"message_uuid": msg.UUID, "command": msg.Metadata.Get(MetaCommand), "instance": msg.Metadata.Get(MetaInstance),
 		"step": msg.Metadata.Get(MetaStep), "undo": msg.Metadata.Get(MetaUndo) == "true", "effect": msg.Metadata.Get(MetaEffect),
 	}
-}
-
-// reasonOf makes a reason fit for metadata, which brokers bound, and which some keep where neither half a character nor a NUL
-// can be stored.
-func reasonOf(s string) string {
-	return strings.ReplaceAll(strings.ToValidUTF8(shorten(s), ""), "\x00", "")
 }

@@ -240,7 +240,10 @@ func (o *Orchestrator) bury(ctx context.Context, topic string, msg *message.Mess
 	if id == "" { // of a producer that knows nothing of Watermill: what it says has to tell it apart
 		id = fmt.Sprintf("%x", sha256.Sum256(fmt.Appendf(nil, "%q %q", msg.Metadata, msg.Payload)))
 	}
-	letter := DeadLetter{ID: topic + "/" + id, Topic: topic, Reason: reason, Metadata: msg.Metadata, Payload: msg.Payload}
+	letter := DeadLetter{ID: storableText(topic + "/" + id), Topic: topic, Reason: shorten(reason), Metadata: map[string]string{}, Payload: msg.Payload}
+	for k, v := range msg.Metadata {
+		letter.Metadata[storableText(k)] = storableText(v)
+	}
 	if len(letter.Payload) > o.config.MaxPayload {
 		letter.Payload = letter.Payload[:o.config.MaxPayload]
 	}

@@ -64,7 +64,8 @@ type runner struct {
 // atWork is what this process does for an effect: an attempt whose time is over may still run when the next one begins.
 type atWork struct {
 	attempts int
-	since    time.Time // of the last one, by this process's clock
+	since    time.Time // when the last one was taken on, by this process's clock
+	until    time.Time // when its time is over: from then on it may hang, but holds no lease
 }
 
 func newRunner(o *Orchestrator) *runner {
@@ -83,7 +84,7 @@ func (r *runner) add(t task) {
 	if r.closed {
 		return
 	}
-	r.running[t.key()] = atWork{attempts: r.running[t.key()].attempts + 1, since: time.Now()}
+	r.running[t.key()] = atWork{attempts: r.running[t.key()].attempts + 1, since: time.Now(), until: r.deadline(t)}
 	if r.workers == r.o.config.Workers {
 		r.queue = append(r.queue, t)
 		return
@@ -95,9 +96,20 @@ func (r *runner) add(t task) {
 
 func (t task) key() runningKey { return runningKey{t.inst.id, t.step, t.run, t.undo} }
 
+// deadline is when a task's time is over. The store's timer says so no earlier.
+func (r *runner) deadline(t task) time.Time {
+	return t.began.Add(timeoutOf(r.o.plan(t.inst.definition, t.inst.version).steps[t.step]))
+}
+
 // work runs tasks until none is left.
 func (r *runner) work(t task) {
-	defer r.idle.Done()
+	returned := false
+	defer func() {
+		if !returned {
+			r.lost(t)
+		}
+		r.idle.Done()
+	}()
 	for {
 		r.attempt(t)
 		r.mu.Lock()
@@ -105,6 +117,7 @@ func (r *runner) work(t task) {
 		if len(r.queue) == 0 || r.closed {
 			r.workers--
 			r.mu.Unlock()
+			returned = true
 			return
 		}
 		t, r.queue = r.queue[0], r.queue[1:]
@@ -114,6 +127,22 @@ func (r *runner) work(t task) {
 		default:
 		}
 	}
+}
+
+// lost replaces a worker whose goroutine was ended by the step (runtime.Goexit, which t.FailNow calls): its attempt has failed.
+func (r *runner) lost(t task) {
+	o := outcome{Step: t.step, Run: t.run, Undo: t.undo, Attempt: t.effect.attempt, Kind: outcomeFailed, Reason: "the step ended its goroutine"}
+	r.o.lane(t.inst.id).add(&job{id: t.inst.id, in: input{outcome: &o}, inst: t.inst})
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.leave(t)
+	if len(r.queue) == 0 || r.closed {
+		r.workers--
+		return
+	}
+	t, r.queue = r.queue[0], r.queue[1:]
+	r.idle.Add(1)
+	go r.work(t)
 }
 
 // leave notes that a task is over. The caller holds the lock.
@@ -130,7 +159,7 @@ func (r *runner) leave(t task) {
 // is not made: the store's timer speaks for it, and an undo may have begun.
 func (r *runner) attempt(t task) {
 	s := r.o.plan(t.inst.definition, t.inst.version).steps[t.step]
-	ctx, cancel := context.WithDeadline(r.ctx, t.began.Add(timeoutOf(s)))
+	ctx, cancel := context.WithDeadline(r.ctx, r.deadline(t))
 	defer cancel()
 	if ctx.Err() != nil {
 		return
@@ -196,6 +225,11 @@ func shorten(s string) string {
 	if len(s) > 1024 {
 		s = s[:1024] + "..."
 	}
+	return storableText(s)
+}
+
+// storableText is what every database takes for text.
+func storableText(s string) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(s, ""), "\x00", "")
 }
 
@@ -246,7 +280,7 @@ func (r *runner) renew(ctx context.Context) {
 		seen := map[string]bool{}
 		r.mu.Lock()
 		for k, w := range r.running {
-			if time.Since(w.since) >= every/2 && !seen[k.instance] {
+			if time.Since(w.since) >= every/2 && time.Now().Before(w.until) && !seen[k.instance] {
 				seen[k.instance] = true
 				touches = append(touches, Touch{ID: k.instance, Wake: KeepWake, Lease: r.o.config.Lease})
 			}

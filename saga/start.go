@@ -89,6 +89,7 @@ func (d *Definition[S, E, D]) Start(ctx context.Context, o *Orchestrator, params
 // begins it within seconds. Keys that are taken are told as by Start, and the transaction is still good.
 func (d *Definition[S, E, D]) StartIn(ctx context.Context, o *Orchestrator, tx Committer, params StartParams[D]) (started Started[S, D], kick func(), err error) {
 	kick = func() {}
+	defer func() { o.badCall(ctx, d.Name(), "", "start", err) }()
 	j, response, err := d.startJob(ctx, o, params)
 	if err != nil {
 		return started, kick, err
@@ -177,8 +178,8 @@ func (d *Definition[S, E, D]) startJob(ctx context.Context, o *Orchestrator, par
 	if len(data) > o.config.MaxData {
 		return nil, nil, fmt.Errorf("%w: the data of %q has %d bytes, more than the %d allowed", ErrTooLarge, params.Key, len(data), o.config.MaxData)
 	}
-	print := sha256.Sum256(data)
-	s := &Start{Definition: d.Name(), Version: d.Version(), Key: params.Key, Fingerprint: print[:16]}
+	sum := sha256.Sum256(data)
+	s := &Start{Definition: d.Name(), Version: d.Version(), Key: params.Key, Fingerprint: sum[:16]}
 	id := params.ID
 	if id == "" {
 		id = o.config.NewID()

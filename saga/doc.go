@@ -70,7 +70,7 @@
 //			{From: Reserved, On: Paid, To: Shipped, Run: saga.Run(ship)},
 //			{From: Reserved, After: 15 * time.Minute, To: Cancelled, Compensate: true},
 //			{From: Open, On: CancelClicked, To: Cancelled, Compensate: true, Interrupts: true},
-//			{From: Created, On: Paid, Policy: saga.Buffer},
+//			{From: Shipped, On: Paid, Policy: saga.Ignore},
 //		},
 //		Otherwise: saga.Refuse,
 //	})
@@ -81,8 +81,8 @@
 //
 // While a row runs, events wait in the instance, and are judged in order of arrival in the state reached. Only a row that
 // Interrupts abandons the one that runs, once its step in flight is known or timed out. Time-outs never interrupt, and die
-// when their state is left. A pivot in doubt is only asked again; an event that would compensate waits for it, and is
-// refused if it succeeded. What becomes of an event that no row takes is decided per cell or by Otherwise: ignored,
+// when their state is left; one whose guard does not hold when it is due is over. A pivot in doubt is only asked again; an
+// event that would compensate waits for it, and is refused as soon as it has succeeded. What becomes of an event that no row takes is decided per cell or by Otherwise: ignored,
 // buffered until it fits, or refused. Silence is a fault of the definition.
 //
 // A definition is checked when it is built: unreachable states and traps, undecided cells, ambiguous guards, a path to a
@@ -121,7 +121,8 @@
 //
 // [Orchestrator.List] with NeedsAttention finds what is stuck, and Attention says why. [Orchestrator.History] tells all that
 // happened, [Instance.WouldUndo] what a compensation would undo now. [Orchestrator.Operate] retries a step now, skips it,
-// marks it as done by hand, edits the data, moves a timer or forces compensation; who and why are kept in the history.
+// marks it as done by hand or as rejected (somebody has looked: it did not happen), edits the data, moves a timer or forces
+// compensation; who and why are kept in the history, and so are the data that were replaced.
 //
 // # Changing a definition
 //

@@ -77,7 +77,7 @@ var OrderLifecycle = saga.Define(saga.Spec[State, Event, Order]{
 		{From: Reserved, On: "ship.rejected", To: Cancelled, Compensate: true},
 		{From: Reserved, After: 15 * time.Minute, To: Cancelled, Compensate: true},
 		{From: Open, On: CancelClicked, To: Cancelled, Compensate: true, Interrupts: true},
-		{From: Created, On: Paid, Policy: saga.Buffer, Because: "the payment may be quicker than the reservation"},
+		{From: Shipped, On: Paid, Policy: saga.Ignore, Because: "the gateway says it twice"},
 	},
 	Otherwise: saga.Refuse,
 })

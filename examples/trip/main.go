@@ -99,7 +99,7 @@ func main() {
 
 	fmt.Println("\nCleo books a trip. Her process is killed after the flight was booked.")
 	err = again("TRIP_KILLED=yes").Run()
-	fmt.Printf("  ... the process ended: %v. A new one starts, on the same file.\n", err)
+	fmt.Printf("  ... the process ended: %v. A new one starts, on the same file,\n  and waits until the first one's lease is over.\n", err)
 	check(again().Run())
 }
 
@@ -122,7 +122,7 @@ func run(dir string, trip Trip) {
 	check(err)
 	done, err := bookTrip.Wait(ctx, orchestrator, trip.Traveller)
 	check(err)
-	fmt.Printf("  %s's trip: %s.\n", trip.Traveller, done.State)
+	fmt.Printf("  %s's trip: %s. %s\n", trip.Traveller, done.State, done.Cause)
 }
 
 // world stands for hotels, airlines and banks: it does a thing once for each key, and answers with its number.

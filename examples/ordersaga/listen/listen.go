@@ -1,0 +1,71 @@
+// Package listen takes events from a topic and gives them to a service, each at least once.
+package listen
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/sagamill/sagamill/saga"
+)
+
+// Event is an event of the lifecycle of an order.
+type Event struct {
+	Name     string
+	Order    string // the saga instance's ID, which is the order's
+	Revision uint64 // of the saga: an event with a lower one is older
+}
+
+// again is how long an event waits that could not be recorded.
+const again = 200 * time.Millisecond
+
+// To subscribes to a topic in a service's group. The returned function gives the service its events until ctx is done or the
+// subscription ends. An event is acknowledged when the service has recorded it; until then it is given to it again: to refuse
+// it would block the topic, or spin.
+func To(ctx context.Context, transport saga.Transport, topic, group string, record func(context.Context, Event) error, report func(error)) (run func() error, err error) {
+	subscriber, err := transport.Subscriber(saga.SubscriberParams{Topic: topic, Group: group})
+	if err != nil {
+		return nil, fmt.Errorf("%s: subscribe to %s: %w", group, topic, err)
+	}
+	messages, err := subscriber.Subscribe(ctx, topic)
+	if err != nil {
+		_ = subscriber.Close()
+		return nil, fmt.Errorf("%s: subscribe to %s: %w", group, topic, err)
+	}
+	return func() error {
+		for msg := range messages {
+			take(ctx, msg, record, func(err error) { report(fmt.Errorf("%s: %w", group, err)) })
+		}
+		return subscriber.Close()
+	}, nil
+}
+
+func take(ctx context.Context, msg *message.Message, record func(context.Context, Event) error, report func(error)) {
+	e := Event{Name: msg.Metadata.Get(saga.MetaEvent), Order: msg.Metadata.Get(saga.MetaInstance)}
+	revision, err := strconv.ParseUint(msg.Metadata.Get(saga.MetaRevision), 10, 64)
+	if err != nil || e.Name == "" || e.Order == "" {
+		report(fmt.Errorf("message %s is no event of an order, and dropped", msg.UUID))
+		msg.Ack()
+		return
+	}
+	e.Revision = revision
+	for {
+		err := record(ctx, e)
+		if err == nil {
+			msg.Ack()
+			return
+		}
+		if ctx.Err() != nil {
+			return // it comes again, to whoever is next
+		}
+		report(fmt.Errorf("%s of order %s: %w", e.Name, e.Order, err))
+		select {
+		case <-time.After(again):
+		case <-ctx.Done():
+			return
+		}
+	}
+}

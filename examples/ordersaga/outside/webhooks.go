@@ -1,0 +1,116 @@
+package outside
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/sagamill/sagamill/examples/ordersaga/signature"
+)
+
+// Webhooks: they are written down with what they tell, and sent until they are taken, as a gateway does that can be trusted.
+
+const (
+	sendEvery  = 50 * time.Millisecond // how often the world looks for what is due
+	sendAtMost = 20                    // times that a webhook is tried
+)
+
+// schedule writes a webhook down, to be sent some time later. Written down again it is the same one.
+func (w *World) schedule(ctx context.Context, tx *sql.Tx, path string, body map[string]any) error {
+	text, err := json.Marshal(body)
+	if err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, `INSERT INTO webhooks (id, path, body, due) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING`,
+		body["id"], path, string(text), time.Now().Add(w.pace).UnixMilli())
+	return err
+}
+
+type webhook struct {
+	id, path string
+	body     []byte
+	tries    int
+}
+
+// Send sends webhooks to the shop at url, signed with secret, until ctx is done.
+func (w *World) Send(ctx context.Context, url string, secret []byte, report func(error)) {
+	tick := time.NewTicker(sendEvery)
+	defer tick.Stop()
+	for {
+		if err := w.sendDue(ctx, url, secret); err != nil && ctx.Err() == nil {
+			report(fmt.Errorf("outside: send webhooks: %w", err))
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (w *World) sendDue(ctx context.Context, url string, secret []byte) error {
+	due, err := w.due(ctx)
+	if err != nil {
+		return err
+	}
+	for _, h := range due {
+		state, again := "waiting", min(100*time.Millisecond<<min(h.tries, 6), 5*time.Second)
+		switch taken := post(ctx, url, secret, h); {
+		case ctx.Err() != nil:
+			return nil
+		case taken:
+			state = "taken"
+		case h.tries+1 >= sendAtMost:
+			state = "given up"
+		}
+		err := w.db.Write(ctx, func(tx *sql.Tx) error {
+			_, err := tx.ExecContext(ctx, `UPDATE webhooks SET state = ?, tries = tries + 1, due = ? WHERE id = ?`,
+				state, time.Now().Add(again).UnixMilli(), h.id)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *World) due(ctx context.Context) (due []webhook, err error) {
+	rows, err := w.db.QueryContext(ctx, `SELECT id, path, body, tries FROM webhooks WHERE state = 'waiting' AND due <= ? ORDER BY due LIMIT 100`, time.Now().UnixMilli())
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }()
+	for rows.Next() {
+		var h webhook
+		if err := rows.Scan(&h.id, &h.path, &h.body, &h.tries); err != nil {
+			return nil, err
+		}
+		due = append(due, h)
+	}
+	return due, rows.Err()
+}
+
+// post tells whether the shop took the webhook. Whatever else it answers, or not, means: again.
+func post(ctx context.Context, url string, secret []byte, h webhook) bool {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, url+h.path, bytes.NewReader(h.body))
+	if err != nil {
+		return false
+	}
+	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set(signature.Header, signature.Sign(secret, h.body, time.Now()))
+	response, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = response.Body.Close() }()
+	_, _ = io.Copy(io.Discard, response.Body)
+	return response.StatusCode/100 == 2
+}

@@ -28,6 +28,7 @@ type Services struct {
 
 	Keys           idempotency.Store
 	IdempotencyTTL time.Duration
+	Lease          time.Duration // how long a crashed process' requests are left alone; 0: the default
 	WebhookSecret  []byte
 	AdminToken     string // empty: the admin calls are served on loopback only
 	Ready          func(context.Context) error
@@ -46,7 +47,7 @@ type handle func(w http.ResponseWriter, r *http.Request) error
 func Handler(s Services) (http.Handler, error) {
 	a := &api{s}
 	once, err := idempotency.Middleware(s.Keys, idempotency.Config{
-		Tenant: tenant, TTL: s.IdempotencyTTL, MaxBody: maxBody, Logger: s.Logger,
+		Tenant: tenant, TTL: s.IdempotencyTTL, Lease: s.Lease, MaxBody: maxBody, Logger: s.Logger,
 	})
 	if err != nil {
 		return nil, err

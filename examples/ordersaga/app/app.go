@@ -67,7 +67,7 @@ func Start(ctx context.Context, config Config, logger *slog.Logger) (a *App, err
 	a.transport = a.broker.Transport()
 	secret := config.secret()
 	a.services = api.Services{
-		Metrics: a.metrics.handler(), Keys: a.stores.keys, IdempotencyTTL: config.IdempotencyTTL, WebhookSecret: secret,
+		Metrics: a.metrics.handler(), Keys: a.stores.keys, IdempotencyTTL: config.IdempotencyTTL, Lease: config.Lease, WebhookSecret: secret,
 		AdminToken: config.AdminToken, Ready: a.ready, Logger: logger,
 	}
 	for _, start := range []func(context.Context) error{a.startWorld, a.startInventory, a.startPayment, a.startFulfillment, a.startOrder} {

@@ -29,7 +29,7 @@ type Config struct {
 
 	// What only tests and the tour set.
 	Resend time.Duration   // before a command is sent again at first; 0: the engine's default
-	Lease  time.Duration   // how long a crashed process' steps are left alone; 0: the engine's default
+	Lease  time.Duration   // how long a crashed process' steps and requests are left alone; 0: the defaults
 	Pace   time.Duration   // how long the simulated world takes for anything
 	Commit func(of string) // called after each commit of a saga, or of a service's command
 }

@@ -73,16 +73,18 @@ func status(s State) string {
 
 // reason says in words why an order left its path.
 func reason(i saga.Instance) string {
-	switch cause := i.Cause; {
-	case strings.HasPrefix(cause, "after "):
-		if State(i.State) == Cancelled || i.CompensatingTo == string(Cancelled) {
-			return "not paid in time"
-		}
-		return "the payment did not come in time"
-	case cause == string(CancelClicked):
+	switch Event(i.Cause) {
+	case CancelClicked:
 		return "cancelled by the customer"
-	case cause == string(FraudPassed):
-		return "we cannot deliver to this address"
+	case PaymentFailed:
+		return "the payment failed"
+	case FraudFailed:
+		return "the fraud check failed"
+	case FraudPassed: // and we do not deliver there
+		return "we do not deliver there"
+	}
+	if strings.HasPrefix(i.Cause, "after ") {
+		return "not paid in time"
 	}
 	for _, e := range i.Steps { // a participant's "no" is told without the step's name
 		if why, ok := strings.CutPrefix(i.Cause, e.Step+": "); ok {

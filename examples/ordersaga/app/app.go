@@ -62,6 +62,9 @@ func Start(ctx context.Context, config Config, logger *slog.Logger) (a *App, err
 		return a, err
 	}
 	a.closing(a.stores.close)
+	if config.Keys != nil {
+		a.stores.keys = config.Keys
+	}
 	a.broker = gochannel.New(gochannel.Config{Confirmed: []string{contract.OrderEvents}}, a.messages)
 	a.closing(a.broker.Close)
 	a.transport = a.broker.Transport()

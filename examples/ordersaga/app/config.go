@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/sagamill/sagamill/idempotency"
 )
 
 // Config says what a process runs, and on what.
@@ -28,10 +30,11 @@ type Config struct {
 	AdminToken     string
 
 	// What only tests and the tour set.
-	Resend time.Duration   // before a command is sent again at first; 0: the engine's default
-	Lease  time.Duration   // how long a crashed process' steps and requests are left alone; 0: the defaults
-	Pace   time.Duration   // how long the simulated world takes for anything
-	Commit func(of string) // called after each commit of a saga, or of a service's command
+	Resend time.Duration     // before a command is sent again at first; 0: the engine's default
+	Lease  time.Duration     // how long a crashed process' steps and requests are left alone; 0: the defaults
+	Pace   time.Duration     // how long the simulated world takes for anything
+	Keys   idempotency.Store // instead of the store's own idempotency keys
+	Commit func(of string)   // called after each commit of a saga, or of a service's command
 }
 
 // The services.

@@ -39,9 +39,10 @@ type act struct {
 	scene scene
 	sku   string
 	order order.View
-	n     int // of requests and webhooks, for their keys
-	shown int // lines of the order's history
-	told  string
+	n     int    // of requests and webhooks, for their keys
+	shown int    // lines of the order's history
+	told  string // what the shop was told, until it is shown
+	last  string // the same, for errors
 	err   error
 }
 
@@ -101,7 +102,7 @@ func (a *act) key() string {
 }
 
 // say notes what the shop is told now, to be shown beside what follows from it.
-func (a *act) say(what string) { a.told = what }
+func (a *act) say(what string) { a.told, a.last = what, what }
 
 func (a *act) fail(err error) bool {
 	if a.err == nil {
@@ -118,7 +119,7 @@ func (a *act) reach(s order.State) {
 	v, err := a.Until(a.ctx, a.order.ID, client.In(s))
 	a.show(v)
 	if a.fail(err) {
-		a.err = fmt.Errorf("after %q the order should become %s: %w", a.told, s, a.err)
+		a.err = fmt.Errorf("after %q the order should become %s: %w", a.last, s, a.err)
 	}
 }
 

@@ -38,7 +38,7 @@ func Run(ctx context.Context, out io.Writer) (err error) {
 	t.playKilled(ctx)
 	t.say("%d scenes, %d checks, %d failed, in %s", t.played, t.checks, len(t.failures), time.Since(began).Round(100*time.Millisecond))
 	if len(t.failures) > 0 {
-		return fmt.Errorf("%d outcomes are not as expected:\n%w", len(t.failures), errors.Join(t.failures...))
+		return fmt.Errorf("not as expected (%d):\n%w", len(t.failures), errors.Join(t.failures...))
 	}
 	return nil
 }

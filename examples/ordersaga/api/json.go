@@ -51,7 +51,9 @@ func members(d *json.Decoder, t reflect.Type, path string) error {
 				return err
 			}
 		}
-		_, err = d.Token()
+		if _, err = d.Token(); err != nil {
+			err = fmt.Errorf("it is not JSON: %w", err)
+		}
 	case nil:
 		return fmt.Errorf("%s is null", strings.TrimPrefix(path, "."))
 	}
@@ -79,8 +81,10 @@ func object(d *json.Decoder, t reflect.Type, path string) error {
 			return err
 		}
 	}
-	_, err := d.Token()
-	return err
+	if _, err := d.Token(); err != nil {
+		return fmt.Errorf("it is not JSON: %w", err)
+	}
+	return nil
 }
 
 // fieldOf finds the type of a struct's field by its exact JSON name.

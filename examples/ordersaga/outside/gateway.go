@@ -34,9 +34,7 @@ var _ payment.Gateway = (*World)(nil)
 // answer is what a call was answered.
 type answer struct {
 	declined    bool
-	kind        payment.EntryType
 	transaction string
-	unheard     bool
 }
 
 // once does what a call asks for, and remembers the answer under its key. With a flaky card the first call does nothing, and
@@ -48,8 +46,7 @@ func (w *World) once(ctx context.Context, key, method string, do func(tx *sql.Tx
 		var done bool
 		silence = nil
 		err := tx.QueryRowContext(ctx, `INSERT INTO answers (key, calls) VALUES (?, 1) ON CONFLICT DO UPDATE SET calls = calls + 1
-			RETURNING calls, done, declined, type, transaction_id, unheard`, key).
-			Scan(&calls, &done, &a.declined, &a.kind, &a.transaction, &a.unheard)
+			RETURNING calls, done, declined, transaction_id`, key).Scan(&calls, &done, &a.declined, &a.transaction)
 		if err != nil || done {
 			return err
 		}
@@ -63,8 +60,7 @@ func (w *World) once(ctx context.Context, key, method string, do func(tx *sql.Tx
 		if a, err = do(tx); err != nil {
 			return err
 		}
-		_, err = tx.ExecContext(ctx, `UPDATE answers SET done = 1, declined = ?, type = ?, transaction_id = ?, unheard = ? WHERE key = ?`,
-			a.declined, string(a.kind), a.transaction, a.unheard, key)
+		_, err = tx.ExecContext(ctx, `UPDATE answers SET done = 1, declined = ?, transaction_id = ? WHERE key = ?`, a.declined, a.transaction, key)
 		return err
 	})
 	return a, errors.Join(err, silence)
@@ -112,7 +108,7 @@ func (w *World) Capture(ctx context.Context, key string, m contract.Money) error
 		return err
 	}
 	a, err := w.once(ctx, key, method, func(tx *sql.Tx) (answer, error) {
-		t, _, err := w.find(ctx, tx, key, m)
+		t, err := w.find(ctx, tx, key, m)
 		if err != nil {
 			return answer{}, err
 		}
@@ -128,49 +124,39 @@ func (w *World) Capture(ctx context.Context, key string, m contract.Money) error
 }
 
 // GiveBack implements payment.Gateway.
-func (w *World) GiveBack(ctx context.Context, key, authorization string, m contract.Money) (payment.Returned, error) {
+func (w *World) GiveBack(ctx context.Context, key, authorization string, m contract.Money) ([]payment.Movement, error) {
 	method, err := w.methodOf(ctx, m.Order)
 	if err != nil {
-		return payment.Returned{}, err
+		return nil, err
 	}
-	a, err := w.once(ctx, key, method, func(tx *sql.Tx) (answer, error) { return w.giveBack(ctx, tx, key, authorization, m) })
-	return payment.Returned{Type: a.kind, Transaction: a.transaction, Unheard: a.unheard}, err
-}
-
-func (w *World) giveBack(ctx context.Context, tx *sql.Tx, key, authorization string, m contract.Money) (answer, error) {
-	if m.Transaction == "" {
-		return w.giveBackAuthorization(ctx, tx, authorization, m)
-	}
-	t, unheard, err := w.find(ctx, tx, key, m)
+	_, err = w.once(ctx, key, method, func(tx *sql.Tx) (answer, error) {
+		t, err := w.toGiveBack(ctx, tx, key, authorization, m)
+		switch {
+		case err != nil:
+		case t.status == "authorized":
+			err = w.move(ctx, tx, t, "voided", payment.Void)
+		case t.status == "captured":
+			err = w.move(ctx, tx, t, "refunded", payment.Refund)
+		}
+		return answer{}, err // any other has no money left
+	})
 	if err != nil {
-		return answer{}, err
+		return nil, err
 	}
-	a, err := w.giveBackTransaction(ctx, tx, t)
-	a.unheard = unheard && a.kind != ""
-	return a, err
+	return w.Movements(ctx, m.Order)
 }
 
-func (w *World) giveBackAuthorization(ctx context.Context, tx *sql.Tx, authorization string, m contract.Money) (answer, error) {
+// toGiveBack finds the transaction that is meant.
+func (w *World) toGiveBack(ctx context.Context, tx *sql.Tx, key, authorization string, m contract.Money) (transaction, error) {
+	if m.Transaction != "" {
+		return w.find(ctx, tx, key, m)
+	}
 	t, err := w.first(ctx, tx, `origin = ?`, authorization)
 	if errors.Is(err, sql.ErrNoRows) { // it never came, and shall not come any more
-		_, err := tx.ExecContext(ctx, `INSERT INTO transactions (id, order_id, origin, named, method, amount, status) VALUES (?, ?, ?, 1, '', 0, 'barred')`,
+		_, err = tx.ExecContext(ctx, `INSERT INTO transactions (id, order_id, origin, named, method, amount, status) VALUES (?, ?, ?, 1, '', 0, 'barred')`,
 			"barred_"+fingerprint(authorization)[:16], m.Order, authorization)
-		return answer{}, err
 	}
-	if err != nil {
-		return answer{}, err
-	}
-	return w.giveBackTransaction(ctx, tx, t)
-}
-
-func (w *World) giveBackTransaction(ctx context.Context, tx *sql.Tx, t transaction) (answer, error) {
-	switch t.status {
-	case "authorized":
-		return answer{kind: payment.Void, transaction: t.id}, w.move(ctx, tx, t, "voided", payment.Void)
-	case "captured":
-		return answer{kind: payment.Refund, transaction: t.id}, w.move(ctx, tx, t, "refunded", payment.Refund)
-	}
-	return answer{}, nil // it has no money left
+	return t, err
 }
 
 type transaction struct {
@@ -185,30 +171,30 @@ func (w *World) first(ctx context.Context, tx *sql.Tx, where string, args ...any
 }
 
 // find finds a transaction by the id that a webhook gave it. The first id that is news names what the order had authorized;
-// another one is another payment of the same customer, which is opened here, unheard of.
-func (w *World) find(ctx context.Context, tx *sql.Tx, key string, m contract.Money) (t transaction, unheard bool, err error) {
+// another one is another payment of the same customer, which nobody has told us of before.
+func (w *World) find(ctx context.Context, tx *sql.Tx, key string, m contract.Money) (t transaction, err error) {
 	t, err = w.first(ctx, tx, `id = ? AND order_id = ?`, m.Transaction, m.Order)
 	if err == nil {
 		_, err = tx.ExecContext(ctx, `UPDATE transactions SET named = 1 WHERE id = ?`, t.id)
-		return t, false, err
+		return t, err
 	}
 	if !errors.Is(err, sql.ErrNoRows) {
-		return t, false, err
+		return t, err
 	}
 	t, err = w.first(ctx, tx, `order_id = ? AND named = 0 AND status = 'authorized'`, m.Order)
 	if err == nil {
 		_, err = tx.ExecContext(ctx, `UPDATE transactions SET named = 1, id = ? WHERE id = ?`, m.Transaction, t.id)
 		t.id = m.Transaction
-		return t, false, err
+		return t, err
 	}
 	if !errors.Is(err, sql.ErrNoRows) {
-		return t, false, err
+		return t, err
 	}
 	t = transaction{id: m.Transaction, order: m.Order, origin: key, amount: m.Amount, status: "authorized"}
 	if err = w.open(ctx, tx, t); err == nil {
 		_, err = tx.ExecContext(ctx, `UPDATE transactions SET named = 1 WHERE id = ?`, t.id)
 	}
-	return t, true, err
+	return t, err
 }
 
 func (w *World) open(ctx context.Context, tx *sql.Tx, t transaction) error {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sagamill/sagamill/adapters/sqlite"
+	"github.com/sagamill/sagamill/examples/ordersaga/payment"
 )
 
 // World is the world outside. If it is Lively, it does what it is expected to do by itself: payments are confirmed, frauds
@@ -39,9 +40,7 @@ func New(ctx context.Context, db *sqlite.DB, lively bool, pace time.Duration) (*
 			calls       INTEGER NOT NULL,
 			done        INTEGER NOT NULL DEFAULT 0,
 			declined    INTEGER NOT NULL DEFAULT 0,
-			type        TEXT    NOT NULL DEFAULT '',
-			transaction_id TEXT NOT NULL DEFAULT '',
-			unheard     INTEGER NOT NULL DEFAULT 0
+			transaction_id TEXT NOT NULL DEFAULT ''
 		) STRICT;
 		CREATE TABLE IF NOT EXISTS movements (
 			n              INTEGER PRIMARY KEY,
@@ -96,22 +95,15 @@ func (w *World) later(ctx context.Context, path string, body map[string]any) err
 	return w.db.Write(ctx, func(tx *sql.Tx) error { return w.schedule(ctx, tx, path, body) })
 }
 
-// Movement is money that really moved.
-type Movement struct {
-	Type        string // authorize, capture, void, refund
-	Transaction string
-	Amount      int64
-}
-
 // Movements is the gateway's own ledger of an order: what a test asks when it wants to know what money really moved.
-func (w *World) Movements(ctx context.Context, order string) (list []Movement, err error) {
+func (w *World) Movements(ctx context.Context, order string) (list []payment.Movement, err error) {
 	rows, err := w.db.QueryContext(ctx, `SELECT type, transaction_id, amount FROM movements WHERE order_id = ? ORDER BY n`, order)
 	if err != nil {
 		return nil, fmt.Errorf("outside: movements of %s: %w", order, err)
 	}
 	defer func() { err = errors.Join(err, rows.Close()) }()
 	for rows.Next() {
-		var m Movement
+		var m payment.Movement
 		if err := rows.Scan(&m.Type, &m.Transaction, &m.Amount); err != nil {
 			return nil, fmt.Errorf("outside: movements of %s: %w", order, err)
 		}
@@ -125,11 +117,14 @@ func (w *World) Net(ctx context.Context, order string) (net int64, err error) {
 	list, err := w.Movements(ctx, order)
 	for _, m := range list {
 		switch m.Type {
-		case "capture":
+		case payment.Capture:
 			net += m.Amount
-		case "refund":
+		case payment.Refund:
 			net -= m.Amount
 		}
 	}
 	return net, err
 }
+
+// Movement is money that really moved.
+type Movement = payment.Movement

@@ -22,18 +22,18 @@ type Gateway interface {
 	Capture(ctx context.Context, key string, m contract.Money) error
 	// GiveBack refunds a transaction that was captured, voids one that was only authorized, and does nothing to one that has
 	// no money left. Without a transaction it means what the call of Authorize under the key authorization asked for; if that
-	// call never came, it never will have an effect.
-	GiveBack(ctx context.Context, key, authorization string, m contract.Money) (Returned, error)
+	// call never came, it never will have an effect. The answer is the statement of the order: all that ever moved.
+	GiveBack(ctx context.Context, key, authorization string, m contract.Money) ([]Movement, error)
 }
 
 // Authorized is the gateway's answer to Authorize.
 type Authorized struct{ URL, Transaction string }
 
-// Returned is the gateway's answer to GiveBack.
-type Returned struct {
-	Type        EntryType // Void or Refund; empty: there was nothing to give back
+// Movement is a line of the gateway's statement.
+type Movement struct {
+	Type        EntryType
 	Transaction string
-	Unheard     bool // of a Void: the transaction was authorized, but not by us
+	Amount      int64
 }
 
 // ErrDeclined says that the gateway refuses for good.
@@ -106,18 +106,42 @@ func (p *Payment) capture(ctx context.Context, tx *sql.Tx, m contract.Money) (do
 	return done, write(ctx, tx, Capture, m)
 }
 
-// refund is the compensation of both, and, as an action, what gives back a payment that came too late.
+// refund is the compensation of both, and, as an action, what gives back a payment that came too late. Our ledger may lack
+// what is undone here, if the gateway's answer never came; so it is brought up to the gateway's statement.
 func (p *Payment) refund(ctx context.Context, tx *sql.Tx, m contract.Money) (done contract.Nothing, err error) {
 	info := saga.Info(ctx)
-	r, err := p.gateway.GiveBack(ctx, info.EffectKey, info.ActionKey, m)
-	if err != nil || r.Type == "" {
+	statement, err := p.gateway.GiveBack(ctx, info.EffectKey, info.ActionKey, m)
+	if err != nil {
 		return done, err
 	}
-	m.Transaction = r.Transaction
-	if r.Unheard {
-		err = write(ctx, tx, Authorize, m)
+	known, err := count(ctx, tx, m.Order)
+	for _, line := range statement {
+		if known[line.Type]--; known[line.Type] >= 0 || err != nil {
+			continue
+		}
+		m.Transaction, m.Amount = line.Transaction, line.Amount
+		err = write(ctx, tx, line.Type, m)
 	}
-	return done, errors.Join(err, write(ctx, tx, r.Type, m))
+	return done, err
+}
+
+// count tells how many entries of each type an order has.
+func count(ctx context.Context, tx *sql.Tx, order string) (known map[EntryType]int, err error) {
+	rows, err := tx.QueryContext(ctx, `SELECT type, count(*) FROM entries WHERE order_id = ? GROUP BY type`, order)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	known = map[EntryType]int{}
+	for rows.Next() {
+		var t EntryType
+		var n int
+		if err := rows.Scan(&t, &n); err != nil {
+			return nil, err
+		}
+		known[t] = n
+	}
+	return known, rows.Err()
 }
 
 func orRejection(err error, reason string) error {

@@ -191,10 +191,15 @@ func (c OrchestratorConfig) Validate() error {
 	if len(c.Events) > 0 && c.Transport.Subscriber == nil {
 		fault("Events are to be taken from topics, but Transport has no Subscriber")
 	}
+	topics := map[string]bool{}
 	for _, e := range c.Events {
 		if e.Topic == "" {
 			fault("an EventSource has no Topic")
 		}
+		if topics[e.Topic] {
+			fault("topic %q is given as an EventSource twice: one Route reads all of its messages", e.Topic)
+		}
+		topics[e.Topic] = true
 	}
 	if len(faults) > 0 {
 		faults = append([]error{ErrInvalid}, faults...)

@@ -204,3 +204,28 @@ func TestRepliesComeOnTheTopicThatTheCommandNames(t *testing.T) {
 		require.Empty(t, letters)
 	})
 }
+
+// A service may tell its events and its replies on one topic.
+func TestEventsAndRepliesOnOneTopic(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		wire := newRigWire()
+		def := saga.Linear("packing", saga.Ask("pack", saga.Command[string, string]{Name: "pack", Topic: "packers", Replies: "packing-events"},
+			func(rigData) string { return "box" }, rigData.with).NoUndo("test"))
+		config := rigOf(def)
+		config.Transport, config.Events = wire.transport(), []saga.EventSource{{Topic: "packing-events"}}
+		o := runRig(t, memory.NewStore(), config)
+		s := startSaga(t, def, o, "a", rigData{})
+		synctest.Wait()
+		wire.send("packing-events", "", saga.MetaInstance, s.ID, saga.MetaEvent, string(saga.Cancel), saga.MetaSource, "test", saga.MetaInputID, "1")
+		synctest.Wait()
+		meta := []string{saga.MetaOutcome, "succeeded"}
+		for k, v := range wire.published("packers")[0].Metadata {
+			meta = append(meta, k, v)
+		}
+		wire.send("packing-events", `"boxed"`, meta...)
+		end := waitSettled(t, def, o, "a")
+		require.Equal(t, saga.Cancelled, end.State)
+		require.Equal(t, []string{"boxed"}, end.Data.Log)
+	})
+}

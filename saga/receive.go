@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -15,36 +16,12 @@ import (
 // What comes in over the broker: replies, and events. A message is acked when what it says is committed, or when it is
 // recorded as a dead letter; it is never nacked, for that would block the topic or spin.
 
-// subscribe opens the subscribers, and a goroutine for each.
+// subscribe opens the subscribers, and starts a goroutine for each.
 func (o *Orchestrator) subscribe(ctx context.Context, wg *sync.WaitGroup) (closeAll func() error, err error) {
-	var opened []*inflow
-	closeAll = func() error {
-		var errs []error
-		for _, f := range opened {
-			errs = append(errs, f.close())
-		}
-		return errors.Join(errs...)
-	}
-	open := func(topic string, handle func(context.Context, *message.Message)) error {
-		for n := range o.config.Subscribers {
-			f := &inflow{o: o, params: SubscriberParams{Topic: topic, Group: o.config.Name, Number: n}, handle: handle}
-			msgs, err := f.open(ctx)
-			opened = append(opened, f)
-			if err != nil {
-				return err
-			}
-			wg.Go(func() { f.run(ctx, msgs) })
-		}
-		return nil
-	}
-	replies := map[string]bool{}
+	handlers := map[string]func(context.Context, *message.Message){}
 	for _, p := range o.plans {
-		maps.Copy(replies, p.replies(o.replyTopic()))
-	}
-	for topic := range replies {
-		err := open(topic, func(ctx context.Context, msg *message.Message) { o.handleReply(ctx, topic, msg) })
-		if err != nil {
-			return closeAll, err
+		for topic := range p.replies(o.replyTopic()) {
+			handlers[topic] = func(ctx context.Context, msg *message.Message) { o.handleReply(ctx, topic, msg) }
 		}
 	}
 	for _, src := range o.config.Events {
@@ -52,68 +29,27 @@ func (o *Orchestrator) subscribe(ctx context.Context, wg *sync.WaitGroup) (close
 		if route == nil {
 			route = RouteMetadata
 		}
-		err := open(src.Topic, func(ctx context.Context, msg *message.Message) { o.handleEvent(ctx, src.Topic, route, msg) })
-		if err != nil {
-			return closeAll, err
-		}
-	}
-	return closeAll, nil
-}
-
-// inflow is one subscriber, and the goroutine that hands its messages on. Some of Watermill's end by themselves, on a message that
-// they cannot read, say; such a one is replaced, for nobody would hear the topic any more.
-type inflow struct {
-	o      *Orchestrator
-	params SubscriberParams
-	handle func(context.Context, *message.Message)
-
-	mu         sync.Mutex
-	subscriber message.Subscriber // nil: none is open
-}
-
-func (f *inflow) open(ctx context.Context) (<-chan *message.Message, error) {
-	sub, err := f.o.config.Transport.Subscriber(f.params)
-	if err != nil {
-		return nil, fmt.Errorf("saga: open a subscriber of %s: %w", f.params.Topic, err)
-	}
-	f.mu.Lock()
-	f.subscriber = sub
-	f.mu.Unlock()
-	msgs, err := sub.Subscribe(ctx, f.params.Topic)
-	if err != nil {
-		return nil, fmt.Errorf("saga: subscribe to %s: %w", f.params.Topic, err)
-	}
-	return msgs, nil
-}
-
-func (f *inflow) close() (err error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.subscriber != nil {
-		err = f.subscriber.Close()
-	}
-	f.subscriber = nil
-	return err
-}
-
-// run hands messages on until ctx is done.
-func (f *inflow) run(ctx context.Context, msgs <-chan *message.Message) {
-	for {
-		for msg := range msgs {
-			f.handle(ctx, msg)
-		}
-		if ctx.Err() != nil {
-			return
-		}
-		err := fmt.Errorf("saga: a subscriber of %s ended by itself", f.params.Topic)
-		for msgs = nil; msgs == nil; {
-			f.o.failing(ctx, "subscription", errors.Join(err, f.close()))
-			if !pause(ctx, resubscribeAfter) {
+		reply := handlers[src.Topic] // nil: only events come there
+		handlers[src.Topic] = func(ctx context.Context, msg *message.Message) {
+			if reply != nil && msg.Metadata.Get(MetaOutcome) != "" {
+				reply(ctx, msg)
 				return
 			}
-			msgs, err = f.open(ctx)
+			o.handleEvent(ctx, src.Topic, route, msg)
 		}
 	}
+	subscriptions, err := subscribeAll(ctx, o.config.Transport.Subscriber, o.config.Name, slices.Sorted(maps.Keys(handlers)), o.config.Subscribers,
+		func(ctx context.Context, err error) { o.failing(ctx, "subscription", err) })
+	for _, s := range subscriptions {
+		wg.Go(func() { s.run(ctx, nil, handlers[s.params.Topic]) })
+	}
+	return func() error {
+		var errs []error
+		for _, s := range subscriptions {
+			errs = append(errs, s.close())
+		}
+		return errors.Join(errs...)
+	}, err
 }
 
 // handleReply gives a participant's reply to its instance.

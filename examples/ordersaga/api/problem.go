@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"github.com/sagamill/sagamill/examples/ordersaga/inventory"
 	"github.com/sagamill/sagamill/examples/ordersaga/order"
@@ -38,7 +39,7 @@ func problemOf(err error) *problem {
 	case errors.As(err, &p):
 		return p
 	case errors.As(err, &refused):
-		return fault(http.StatusConflict, "The order is %s: %s.", refused.State, refused.Reason)
+		return fault(http.StatusConflict, "The order is %s, and takes no %q.", refused.State, strings.ReplaceAll(refused.What, "-", " "))
 	case errors.Is(err, order.ErrNotFound), errors.Is(err, inventory.ErrUnknownSKU):
 		return fault(http.StatusNotFound, "%s.", err)
 	case errors.Is(err, order.ErrDisagree), errors.Is(err, saga.ErrKeyConflict), errors.Is(err, saga.ErrInputConflict):

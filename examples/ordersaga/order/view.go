@@ -84,6 +84,9 @@ func reason(i saga.Instance) string {
 		return "we do not deliver there"
 	}
 	if strings.HasPrefix(i.Cause, "after ") {
+		if Failed == State(i.State) || i.CompensatingTo == string(Failed) {
+			return "the payment did not come in time"
+		}
 		return "not paid in time"
 	}
 	for _, e := range i.Steps { // a participant's "no" is told without the step's name

@@ -5,9 +5,11 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/sagamill/sagamill/examples/ordersaga/signature"
@@ -18,6 +20,7 @@ import (
 const (
 	sendEvery  = 50 * time.Millisecond // how often the world looks for what is due
 	sendAtMost = 20                    // times that a webhook is tried
+	sendAtOnce = 16                    // webhooks on their way
 )
 
 // schedule writes a webhook down, to be sent some time later. Written down again it is the same one.
@@ -58,26 +61,34 @@ func (w *World) sendDue(ctx context.Context, url string, secret []byte) error {
 	if err != nil {
 		return err
 	}
-	for _, h := range due {
-		state, again := "waiting", min(100*time.Millisecond<<min(h.tries, 6), 5*time.Second)
-		switch taken := post(ctx, url, secret, h); {
-		case ctx.Err() != nil:
-			return nil
-		case taken:
-			state = "taken"
-		case h.tries+1 >= sendAtMost:
-			state = "given up"
-		}
-		err := w.db.Write(ctx, func(tx *sql.Tx) error {
-			_, err := tx.ExecContext(ctx, `UPDATE webhooks SET state = ?, tries = tries + 1, due = ? WHERE id = ?`,
-				state, time.Now().Add(again).UnixMilli(), h.id)
-			return err
+	var sending sync.WaitGroup
+	slots, errs := make(chan struct{}, sendAtOnce), make([]error, len(due))
+	for k, h := range due {
+		slots <- struct{}{}
+		sending.Go(func() {
+			defer func() { <-slots }()
+			errs[k] = w.sendOne(ctx, url, secret, h)
 		})
-		if err != nil {
-			return err
-		}
 	}
-	return nil
+	sending.Wait()
+	return errors.Join(errs...)
+}
+
+func (w *World) sendOne(ctx context.Context, url string, secret []byte, h webhook) error {
+	state, again := "waiting", min(100*time.Millisecond<<min(h.tries, 6), 5*time.Second)
+	switch taken := post(ctx, url, secret, h); {
+	case ctx.Err() != nil:
+		return nil
+	case taken:
+		state = "taken"
+	case h.tries+1 >= sendAtMost:
+		state = "given up"
+	}
+	return w.db.Write(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `UPDATE webhooks SET state = ?, tries = tries + 1, due = ? WHERE id = ?`,
+			state, time.Now().Add(again).UnixMilli(), h.id)
+		return err
+	})
 }
 
 func (w *World) due(ctx context.Context) (due []webhook, err error) {

@@ -115,14 +115,19 @@ func (p *Payment) refund(ctx context.Context, tx *sql.Tx, m contract.Money) (don
 		return done, err
 	}
 	known, err := count(ctx, tx, m.Order)
+	if err != nil {
+		return done, err
+	}
 	for _, line := range statement {
-		if known[line.Type]--; known[line.Type] >= 0 || err != nil {
+		if known[line.Type]--; known[line.Type] >= 0 {
 			continue
 		}
 		m.Transaction, m.Amount = line.Transaction, line.Amount
-		err = write(ctx, tx, line.Type, m)
+		if err := write(ctx, tx, line.Type, m); err != nil {
+			return done, err
+		}
 	}
-	return done, err
+	return done, nil
 }
 
 // count tells how many entries of each type an order has.

@@ -28,6 +28,9 @@ func (c *compiler) checkStep(s *stepPlan) {
 	if s.undo.exists() && s.class == compensation.Pivot {
 		c.faultf("step %q is the pivot and has a compensation, which would never run: drop one of the two", s.name)
 	}
+	if s.key != nil && s.undo.exists() {
+		c.faultf("step %q names a Key of its own and has a compensation: under that key it is done once, and would not be done again after it was undone; drop one of the two", s.name)
+	}
 	if s.timeout > 0 && s.action.local == nil && s.undo.local == nil {
 		c.faultf("step %q has a Timeout, which bounds local attempts, and none of its own: Retry says when a command is sent again", s.name)
 	}
@@ -290,29 +293,45 @@ func (c *compiler) before(r *rowPlan, state string, may map[string]stepSet) step
 		if !slices.Contains(c.members(abandoned), state) {
 			continue
 		}
-		rejected := false
-		for _, g := range abandoned.groups {
-			for _, s := range g {
-				rejected = rejected || s.rejectable() && abandoned.rejection(s.name) == r.on
-			}
+		if r.interrupts && !abandoned.compensate { // a row that compensates is not interrupted
+			set.add(c.effects(abandoned.groups))
+			continue
 		}
-		interrupted := r.interrupts && !abandoned.compensate // a row that compensates is not interrupted
-		if interrupted || rejected {
-			set.add(c.effects(abandoned, interrupted || abandoned.stepCount() > 1))
-		}
+		set.add(c.effectsWhenRejected(abandoned, r.on))
 	}
 	return set
 }
 
-// effects lists the steps of a row whose effect a later failure would have to deal with: those before the pivot.
-func (c *compiler) effects(r *rowPlan, certain bool) stepSet {
+// effectsWhenRejected lists the steps of a row that may have taken effect when the event of a rejection ends it: none of a group
+// after the last one that raises it. If one step alone raises it there, that step was refused, or was given up by itself.
+func (c *compiler) effectsWhenRejected(r *rowPlan, event string) stepSet {
+	begun, raising := 0, []string{}
+	for k, g := range r.groups {
+		for _, s := range g {
+			if s.rejectable() && r.rejection(s.name) == event {
+				if begun != k+1 {
+					begun, raising = k+1, nil
+				}
+				raising = append(raising, s.name)
+			}
+		}
+	}
+	set := c.effects(r.groups[:begun])
+	if len(raising) == 1 && set[raising[0]] {
+		set[raising[0]] = false
+	}
+	return set
+}
+
+// effects lists the steps whose effect a later failure would have to deal with: those before the pivot.
+func (c *compiler) effects(groups [][]*stepPlan) stepSet {
 	set := stepSet{}
-	for _, g := range r.groups {
+	for _, g := range groups {
 		for _, s := range g {
 			if s.class == compensation.Pivot {
 				return set
 			}
-			set[s.name] = certain
+			set[s.name] = true
 		}
 	}
 	return set
@@ -333,7 +352,7 @@ func (c *compiler) mayHaveRun() map[string]stepSet {
 				if r.compensate {
 					maps.DeleteFunc(left, func(name string, _ bool) bool { return c.plan.steps[name].undo.exists() })
 				}
-				left.add(c.effects(r, true))
+				left.add(c.effects(r.groups))
 				if may[r.to] == nil {
 					may[r.to] = stepSet{}
 				}

@@ -36,6 +36,7 @@ type Orchestrator struct {
 	sweeper   *sweeper
 	watch     *watch
 	errands   sync.WaitGroup // dead letters on their way to the store
+	errand    func(func())   // begins one; a lane must not wait for it
 
 	running   chan struct{}
 	closing   chan struct{}
@@ -66,6 +67,7 @@ func NewOrchestrator(store Store, config OrchestratorConfig, logger watermill.Lo
 	for _, d := range config.Definitions {
 		o.plans[DefinitionVersion{d.Name(), d.Version()}] = d.compiled()
 	}
+	o.errand = o.errands.Go
 	o.watch = newWatch()
 	o.runner = newRunner(o)
 	o.publisher = newPublisher(o)
@@ -209,6 +211,9 @@ func (p *plan) names() []string {
 		names = append(names, "state "+s)
 	}
 	for name, r := range p.byName {
+		if r.policy != 0 {
+			continue // it is never in progress
+		}
 		names = append(names, "row "+name+" to "+r.to)
 		if len(r.groups) > 0 {
 			names = append(names, "row "+name+" running "+r.runs())
@@ -250,11 +255,14 @@ func (s *stepPlan) nature() string {
 		}
 		return "nothing"
 	}
-	class := "compensatable"
-	if s.class != compensation.Compensatable {
-		class = string(s.class)
+	return classOf(s.class) + " " + kind(&s.action) + ", undone by " + kind(&s.undo)
+}
+
+func classOf(c compensation.Class) string {
+	if c == compensation.Compensatable {
+		return "compensatable"
 	}
-	return class + " " + kind(&s.action) + ", undone by " + kind(&s.undo)
+	return string(c)
 }
 
 func (p *plan) missing(before []byte) ([]string, error) {
@@ -265,10 +273,7 @@ func (p *plan) missing(before []byte) ([]string, error) {
 	if err := json.Unmarshal(before, &old); err != nil {
 		return nil, fmt.Errorf("saga: the stored shape of definition %s cannot be read: %w", p.name, err)
 	}
-	names := p.names()
-	return slices.DeleteFunc(old, func(o string) bool {
-		return slices.ContainsFunc(names, func(n string) bool { return n == o || strings.HasPrefix(n, o+", ") }) // steps added at the end
-	}), nil
+	return gone(old, p.names()), nil
 }
 
 // plan returns the plan of a version, or nil.

@@ -150,7 +150,7 @@ func (t *turn) settle(o outcome) {
 	case o.Kind == outcomeSucceeded:
 		t.settleSuccess(s, e, o)
 	case o.Kind == outcomeRejected && s.rejectable():
-		t.settleRejection(e, o)
+		t.settleRejection(s, e, o)
 	case e.Status == compensation.Sent && o.Attempt == e.Attempts && t.inst.attemptInFlight(e):
 		t.failed(s, e, false, o.Reason)
 	default:
@@ -197,7 +197,8 @@ func (t *turn) settleSuccess(s *stepPlan, e *compensation.Entry, o outcome) {
 		before := *e
 		e.Succeed()
 		t.entry.Outcome = "late"
-		t.nothing = *e == before
+		// No barrier refuses a local step that comes after its compensation: at least the history tells of it.
+		t.nothing = *e == before && (s.action.local == nil || e.Status == compensation.Succeeded)
 		return
 	}
 	if err := t.tryFold(s, o.Result); err != nil {
@@ -234,8 +235,16 @@ func (t *turn) tryFold(s *stepPlan, result []byte) error {
 	return nil
 }
 
-func (t *turn) settleRejection(e *compensation.Entry, o outcome) {
+func (t *turn) settleRejection(s *stepPlan, e *compensation.Entry, o outcome) {
 	waited := e.Status == compensation.Sent
+	if waited && e.Attempts > 1 && e.Undoable && s.action.local != nil {
+		// No barrier stands behind a local step: an attempt before may have taken effect, whatever this one says.
+		t.known(e, false, o.Attempt)
+		e.Doubt()
+		e.Reason = o.Reason
+		t.rejected(e.Step, o.Reason)
+		return
+	}
 	if !e.Reject(o.Reason) {
 		t.nothing = true
 		return

@@ -126,12 +126,12 @@ func (o *Orchestrator) receive(ctx context.Context, topic string, msg *message.M
 	j.done = func(d jobDone) {
 		switch {
 		case d.err == nil && d.answer == Duplicated && j.in.event != nil:
-			o.errands.Go(func() { o.acknowledgeDuplicate(ctx, topic, msg, j, d.instance) })
+			o.errand(func() { o.acknowledgeDuplicate(ctx, topic, msg, j, d.instance) })
 		case d.err == nil:
 			msg.Ack()
 		case errors.Is(d.err, errAbandoned): // not acked: it is delivered again, to somebody else
 		default:
-			o.errands.Go(func() { o.bury(ctx, topic, msg, d.err.Error()) }) // the lane must not wait
+			o.errand(func() { o.bury(ctx, topic, msg, d.err.Error()) })
 		}
 	}
 	if err := o.lane(j.id).submit(ctx, j); err != nil {

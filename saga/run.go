@@ -267,31 +267,35 @@ func (r *runner) waitRoom(ctx context.Context) error {
 
 // renew keeps the leases of steps that this process is at.
 func (r *runner) renew(ctx context.Context) {
-	every := r.o.config.Lease / 3
-	tick := time.NewTicker(every)
+	tick := time.NewTicker(r.o.config.Lease / 3)
 	defer tick.Stop()
 	for {
 		select {
 		case <-tick.C:
+			r.renewOnce(ctx)
 		case <-r.stop:
 			return
 		}
-		var touches []Touch
-		seen := map[string]bool{}
-		r.mu.Lock()
-		for k, w := range r.running {
-			if time.Since(w.since) >= every/2 && time.Now().Before(w.until) && !seen[k.instance] {
-				seen[k.instance] = true
-				touches = append(touches, Touch{ID: k.instance, Wake: KeepWake, Lease: r.o.config.Lease})
-			}
+	}
+}
+
+// renewOnce renews the leases of attempts that are not quite new. One whose time is over holds none.
+func (r *runner) renewOnce(ctx context.Context) {
+	var touches []Touch
+	seen := map[string]bool{}
+	r.mu.Lock()
+	for k, w := range r.running {
+		if time.Since(w.since) >= r.o.config.Lease/6 && time.Now().Before(w.until) && !seen[k.instance] {
+			seen[k.instance] = true
+			touches = append(touches, Touch{ID: k.instance, Wake: KeepWake, Lease: r.o.config.Lease})
 		}
-		r.mu.Unlock()
-		if len(touches) == 0 {
-			continue
-		}
-		if err := r.o.store.Touch(ctx, touches); err != nil {
-			r.o.failing(ctx, "renew leases", err)
-		}
+	}
+	r.mu.Unlock()
+	if len(touches) == 0 {
+		return
+	}
+	if err := r.o.store.Touch(ctx, touches); err != nil {
+		r.o.failing(ctx, "renew leases", err)
 	}
 }
 

@@ -165,7 +165,8 @@ func (s Step[D]) UndoRetry(r compensation.Retry) Step[D] {
 
 // Key names the step's effect by something of its own, made by a pure function of the data, instead of by instance, step
 // and run: a refund of a late payment by that payment's transaction, so that two runs for one transaction pay once. As long as
-// the key is empty the step is not begun: its attempt has failed.
+// the key is empty the step is not begun: its attempt has failed. Such a step has no compensation: what was done once under
+// its key would not be done again.
 func (s Step[D]) Key(key func(data D) string) Step[D] {
 	s.fault("Key")
 	s.plan.key = func(c Codec, data []byte) (string, error) {

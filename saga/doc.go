@@ -41,7 +41,8 @@
 //
 // A step's function returns nil (it succeeded), an error made by [Reject] (no, for good) or any other error (it failed: try
 // again). A panic is a failure. An attempt that is not heard of is neither: its outcome is unknown, and it is made again,
-// under the same identity. So a step may run more than once; [Info] has the key that stays the same, for systems outside
+// under the same identity. A local step that is rejected after such an attempt is undone all the same: no barrier tells
+// what the earlier one did. So a step may run more than once; [Info] has the key that stays the same, for systems outside
 // to tell a repetition by. What a step returns is written into the data by a pure function, given along with it.
 //
 // If a step is rejected, its rejection event is raised: for a linear saga that means to undo, in reverse order of start, all
@@ -114,8 +115,8 @@
 //   - Any number of processes may work on one store: its revisions decide. Clocks of processes do not matter, only the store's.
 //
 // Not promised: isolation between sagas; exactly-once calls to systems that do not tell repetitions by the key; anything about
-// a local step that goes on after its time-out in a process believed dead, unless it uses a barrier; what the database
-// itself loses.
+// a local step that does not look at its context and goes on after its time-out, or does so in a process believed dead,
+// unless it uses a barrier (the history tells of its success as "late"); what the database itself loses.
 //
 // # At 3 a.m.
 //
@@ -130,7 +131,8 @@
 // end of a row. An orchestrator refuses to start when live instances rely on something that is gone or changed: a name, the
 // order of a row's steps, the kind of a step. Give the changed definition the next version (Spec.Version, or
 // [Definition.WithVersion]), and run both until the old one's instances have settled. An instance stays on the version it was
-// started with.
+// started with. [CheckLock], in a test, compares a definition with a file that is committed beside it, so that such a change
+// fails there; [CheckStore] tells which live instances of a store it would strand.
 //
 // # How it works
 //

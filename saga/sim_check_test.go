@@ -16,7 +16,7 @@ import (
 // What must hold: continuously, and in the end.
 
 var (
-	simSeeds = flag.Int("sim.seeds", 2000, "how many seeds TestSimulation runs")
+	simSeeds = flag.Int("sim.seeds", 1000, "how many seeds TestSimulation runs")
 	simFrom  = flag.Uint64("sim.from", 1, "the first of them")
 	simSeed  = flag.Uint64("sim.seed", 0, "the one seed that TestSimulation runs, with its trace")
 )

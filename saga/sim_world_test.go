@@ -239,7 +239,6 @@ type simInput struct {
 	start          bool
 
 	recorded bool
-	refused  bool
 	answered saga.Disposition
 	via      *simProcess // who has been asked, and has not answered
 }

@@ -86,7 +86,7 @@ func (s *subscription) consume(ctx context.Context, closing <-chan struct{}, han
 			if !ok {
 				return
 			}
-			if !over(nil, closing) {
+			if !closed(closing) {
 				handle(ctx, msg)
 			}
 		case <-ctx.Done():
@@ -99,11 +99,15 @@ func (s *subscription) consume(ctx context.Context, closing <-chan struct{}, han
 
 // over tells whether ctx is done or closing is closed.
 func over(ctx context.Context, closing <-chan struct{}) bool {
+	return ctx.Err() != nil || closed(closing)
+}
+
+func closed(c <-chan struct{}) bool {
 	select {
-	case <-closing:
+	case <-c:
 		return true
 	default:
-		return ctx != nil && ctx.Err() != nil
+		return false
 	}
 }
 

@@ -132,7 +132,7 @@ func (v *victims) watch(ctx context.Context, cmd *exec.Cmd, stdout io.Reader, se
 			v.mu.Unlock()
 		}
 	}
-	err := cmd.Wait()
+	_ = cmd.Wait() // it was killed, or is closed
 	v.mu.Lock()
 	closing := v.closing
 	v.mu.Unlock()
@@ -140,7 +140,7 @@ func (v *victims) watch(ctx context.Context, cmd *exec.Cmd, stdout io.Reader, se
 		close(v.ended)
 		return
 	}
-	if err = v.start(ctx); err != nil {
+	if err := v.start(ctx); err != nil {
 		v.mu.Lock()
 		v.err = err
 		v.mu.Unlock()

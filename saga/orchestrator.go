@@ -151,14 +151,7 @@ func (o *Orchestrator) Close() error {
 
 func (o *Orchestrator) shut() { o.closeOnce.Do(func() { close(o.closing) }) }
 
-func (o *Orchestrator) isClosing() bool {
-	select {
-	case <-o.closing:
-		return true
-	default:
-		return false
-	}
-}
+func (o *Orchestrator) isClosing() bool { return closed(o.closing) }
 
 // ready waits until inputs are taken.
 func (o *Orchestrator) ready(ctx context.Context) error {

@@ -82,14 +82,7 @@ func (p *Participant[T]) Close() error {
 
 func (p *Participant[T]) shut() { p.closeOnce.Do(func() { close(p.closing) }) }
 
-func (p *Participant[T]) isClosing() bool {
-	select {
-	case <-p.closing:
-		return true
-	default:
-		return false
-	}
-}
+func (p *Participant[T]) isClosing() bool { return closed(p.closing) }
 
 // drain waits until all that is in flight has landed.
 func (p *Participant[T]) drain(landed <-chan struct{}, cut context.CancelFunc) error {

@@ -303,6 +303,8 @@ func TestAdminCalls(t *testing.T) {
 	s.ask(404, "GET", "/v1/stock/unicorn", nil)
 	s.ask(403, "PUT", "/v1/stock/phone", []byte(`{"available": 3}`), "Sec-Fetch-Site", "cross-site")
 
+	s.ask(403, "PUT", "/v1/stock/phone", []byte(`{"available": 3}`), "X-Forwarded-For", "203.0.113.7")
+
 	guarded := open(t, func(c *app.Config) { c.AdminToken = "s3cret" })
 	guarded.ask(401, "PUT", "/v1/stock/phone", []byte(`{"available": 3}`))
 	guarded.ask(401, "PUT", "/v1/stock/phone", []byte(`{"available": 3}`), "Authorization", "Bearer guessed")

@@ -46,11 +46,11 @@ func TestShopIsKilledAgainAndAgain(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts and kills many processes")
 	}
-	kills := max(size(t, "ORDERSAGA_KILLS", 20), 5)
+	kills := max(size(t, "ORDERSAGA_KILLS", 100), 5)
 	const customersPerLife, phones, rare = 6, 1_000_000, 10
 	began := time.Now()
 	v := newVictim(t)
-	shop := &client.Client{URL: "http://shop", Secret: secret, HTTP: v.http(t), Patience: 3 * time.Minute}
+	shop := &client.Client{URL: "http://localhost", Secret: secret, HTTP: v.http(t), Patience: 3 * time.Minute}
 	v.start("")
 	require.NoError(t, shop.Restock(t.Context(), "phone", phones))
 	require.NoError(t, shop.Restock(t.Context(), "rare", rare))

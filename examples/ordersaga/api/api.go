@@ -170,19 +170,31 @@ func read(w http.ResponseWriter, r *http.Request, v any) error {
 }
 
 // admin tells whether the caller may change the stock.
-func (a *api) admin(r *http.Request) error {
+func (a *api) admin(w http.ResponseWriter, r *http.Request) error {
 	if a.AdminToken == "" {
-		host, _, err := net.SplitHostPort(r.RemoteAddr)
-		if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsLoopback() {
+		// A proxy, or a page whose name was rebound, comes from loopback as well; neither calls us by that name.
+		proxied := r.Header.Get("X-Forwarded-For") != "" || r.Header.Get("Forwarded") != ""
+		if proxied || !loopback(r.RemoteAddr) || !loopback(r.Host) {
 			return fault(http.StatusForbidden, "Without --admin-token this call is served on loopback only.")
 		}
 		return nil
 	}
 	token, found := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	if !found || subtle.ConstantTimeCompare([]byte(token), []byte(a.AdminToken)) != 1 {
+		w.Header().Set("WWW-Authenticate", "Bearer")
 		return fault(http.StatusUnauthorized, "This call needs the admin token: Authorization: Bearer ...")
 	}
 	return nil
+}
+
+// loopback tells whether an address, with or without a port, is this machine's own.
+func loopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		host = address
+	}
+	ip := net.ParseIP(strings.Trim(host, "[]"))
+	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 func (a *api) ready(w http.ResponseWriter, r *http.Request) error {

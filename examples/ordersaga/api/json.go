@@ -38,16 +38,18 @@ func members(d *json.Decoder, t reflect.Type, path string) error {
 	if err != nil {
 		return fmt.Errorf("it is not JSON: %w", err)
 	}
-	switch token {
+	switch token { // what is nested deeper than it may be is not followed
 	case json.Delim('{'):
+		if t.Kind() != reflect.Struct {
+			return fmt.Errorf("%s is an object, and should not be", where(path))
+		}
 		return object(d, t, path)
 	case json.Delim('['):
-		element := t
-		if t != nil && t.Kind() == reflect.Slice {
-			element = t.Elem()
+		if t.Kind() != reflect.Slice {
+			return fmt.Errorf("%s is a list, and should not be", where(path))
 		}
 		for d.More() {
-			if err := members(d, element, path+"[]"); err != nil {
+			if err := members(d, t.Elem(), path+"[]"); err != nil {
 				return err
 			}
 		}
@@ -55,7 +57,7 @@ func members(d *json.Decoder, t reflect.Type, path string) error {
 			err = fmt.Errorf("it is not JSON: %w", err)
 		}
 	case nil:
-		return fmt.Errorf("%s is null", strings.TrimPrefix(path, "."))
+		return fmt.Errorf("%s is null", where(path))
 	}
 	return err
 }
@@ -68,14 +70,14 @@ func object(d *json.Decoder, t reflect.Type, path string) error {
 			return fmt.Errorf("it is not JSON: %w", err)
 		}
 		name, _ := token.(string)
-		at := strings.TrimPrefix(path+"."+name, ".")
+		at := strings.TrimPrefix(path+"."+name[:min(len(name), 64)], ".")
 		if seen[name] {
-			return fmt.Errorf("member %q comes twice", at)
+			return fmt.Errorf("member %q comes twice", strings.ToValidUTF8(at, "?"))
 		}
 		seen[name] = true
 		field, known := fieldOf(t, name)
 		if !known {
-			return fmt.Errorf("member %q is unknown", at)
+			return fmt.Errorf("member %q is unknown", strings.ToValidUTF8(at, "?"))
 		}
 		if err := members(d, field, path+"."+name); err != nil {
 			return err
@@ -87,11 +89,16 @@ func object(d *json.Decoder, t reflect.Type, path string) error {
 	return nil
 }
 
+// where names a place in the value.
+func where(path string) string {
+	if path == "" {
+		return "the value"
+	}
+	return strings.TrimPrefix(path, ".")
+}
+
 // fieldOf finds the type of a struct's field by its exact JSON name.
 func fieldOf(t reflect.Type, name string) (reflect.Type, bool) {
-	if t == nil || t.Kind() != reflect.Struct {
-		return nil, false
-	}
 	for f := range t.Fields() {
 		if tag, _, _ := strings.Cut(f.Tag.Get("json"), ","); tag == name {
 			return f.Type, true

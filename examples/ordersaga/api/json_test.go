@@ -2,7 +2,9 @@ package api
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -21,6 +23,8 @@ func TestDecodeIsStrict(t *testing.T) {
 	require.NoError(t, decode([]byte(" {\"items\": [{\"sku\": \"a\", \"n\": 1}, {\"n\": 2}], \"id\": \"x\"}\n"), &p))
 	require.Equal(t, "x", p.ID)
 	require.Equal(t, 2, p.Items[1].N)
+	began := time.Now()
+	defer func() { require.Less(t, time.Since(began), 5*time.Second, "however deep it is nested") }()
 	for body, want := range map[string]string{
 		``:                               "there is no JSON value",
 		`{`:                              "it is not JSON",
@@ -31,10 +35,15 @@ func TestDecodeIsStrict(t *testing.T) {
 		`{"ID": "x"}`:                    `member "ID" is unknown`,
 		`{"colour": "x"}`:                `member "colour" is unknown`,
 		`{"items": [{"n": 1, "n": 2}]}`:  `member "items[].n" comes twice`,
-		`{"items": [{"sku": {"a": 1}}]}`: `member "items[].sku.a" is unknown`,
-		`{"id": null}`:                   "id is null",
-		`{"id": 1}`:                      `member "id" is a number, and should be a string`,
-		`{"items": [{"n": 1.5}]}`:        `should be a int`,
+		`{"items": [{"sku": {"a": 1}}]}`: `items[].sku is an object, and should not be`,
+		`[]`:                             `the value is a list, and should not be`,
+		`{"id": [[[]]]}`:                 `id is a list, and should not be`,
+		`{"` + strings.Repeat("x", 1<<20) + `": 1}`: `is unknown`,
+		strings.Repeat("[", 1<<20):                  `the value is a list`,
+		`{"items":` + strings.Repeat("[", 1<<20):    `items[] is a list`,
+		`{"id": null}`:                              "id is null",
+		`{"id": 1}`:                                 `member "id" is a number, and should be a string`,
+		`{"items": [{"n": 1.5}]}`:                   `should be a int`,
 	} {
 		require.ErrorContains(t, decode([]byte(body), &p), want, body)
 	}

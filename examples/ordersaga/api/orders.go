@@ -199,7 +199,7 @@ func (a *api) stock(w http.ResponseWriter, r *http.Request) error {
 const maxStock = 1_000_000_000
 
 func (a *api) restock(w http.ResponseWriter, r *http.Request) error {
-	if err := a.admin(r); err != nil {
+	if err := a.admin(w, r); err != nil {
 		return err
 	}
 	var body struct {

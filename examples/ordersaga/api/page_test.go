@@ -23,7 +23,7 @@ func TestPage(t *testing.T) {
 
 	require.Equal(t, http.StatusOK, answer.Code)
 	require.Equal(t, "text/html; charset=utf-8", answer.Header().Get("Content-Type"))
-	require.Equal(t, "default-src 'self'; script-src 'unsafe-inline'; style-src 'unsafe-inline'", answer.Header().Get("Content-Security-Policy"))
+	require.Equal(t, "default-src 'self'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'", answer.Header().Get("Content-Security-Policy"))
 
 	page := answer.Body.String()
 	require.Contains(t, page, "</html>")

@@ -208,6 +208,7 @@ func (a *App) startFulfillment(ctx context.Context) error {
 	if err := a.listen(ctx, Fulfillment, f.Hear); err != nil {
 		return err
 	}
+	a.background(func(ctx context.Context) error { f.Run(ctx, a.report); return nil })
 	return a.participate(Fulfillment, db, f.Handle)
 }
 
@@ -236,11 +237,11 @@ func (a *App) listen(_ context.Context, group string, record func(context.Contex
 		return err
 	}
 	var done sync.WaitGroup
-	done.Go(func() { err = run() })
+	done.Go(run)
 	a.closing(func() error {
 		cancel()
 		done.Wait()
-		return err
+		return nil
 	})
 	return nil
 }
@@ -309,7 +310,8 @@ func (a *App) serve(ctx context.Context) error {
 		return fmt.Errorf("listen on %s: %w", a.config.Listen, err)
 	}
 	a.URL = "http://" + listener.Addr().String()
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(a.logger.Handler(), slog.LevelWarn)}
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
+		ErrorLog: slog.NewLogLogger(a.logger.Handler(), slog.LevelWarn)}
 	go func() {
 		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			a.failed <- err

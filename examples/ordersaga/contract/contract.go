@@ -102,6 +102,8 @@ const (
 	OrderPaid      = "ORDER_PAID"
 	OrderConfirmed = "ORDER_CONFIRMED"
 	OrderShipped   = "ORDER_SHIPPED"
+	OrderInTransit = "ORDER_IN_TRANSIT"
+	OrderFailed    = "ORDER_FAILED"
 	OrderCancelled = "ORDER_CANCELLED"
 )
 

@@ -17,6 +17,7 @@ import (
 // Warehouse packs parcels. It tells by a webhook when one is packed. To ask twice for one order is to ask once.
 type Warehouse interface {
 	Pack(ctx context.Context, order string) error
+	Stop(ctx context.Context, order string) error // it need not be packed any more
 }
 
 // Carrier takes parcels. To ask twice for one order is to ask once.
@@ -29,6 +30,7 @@ type Fulfillment struct {
 	db        *sqlite.DB
 	warehouse Warehouse
 	carrier   Carrier
+	news      chan struct{} // capacity 1: there is something to ask of the warehouse
 }
 
 // New keeps the shipments in db.
@@ -37,8 +39,10 @@ func New(ctx context.Context, db *sqlite.DB, warehouse Warehouse, carrier Carrie
 		CREATE TABLE IF NOT EXISTS packing (
 			order_id TEXT    PRIMARY KEY,
 			revision INTEGER NOT NULL, -- of the last event that was heard
-			status   TEXT    NOT NULL CHECK (status IN ('to pack', 'stopped'))
+			status   TEXT    NOT NULL CHECK (status IN ('to pack', 'stopped')),
+			asked    INTEGER NOT NULL DEFAULT 0 -- whether the warehouse knows
 		) STRICT;
+		CREATE INDEX IF NOT EXISTS packing_unasked ON packing (order_id) WHERE asked = 0;
 		CREATE TABLE IF NOT EXISTS shipments (
 			order_id        TEXT PRIMARY KEY,
 			at              TEXT NOT NULL,
@@ -51,28 +55,87 @@ func New(ctx context.Context, db *sqlite.DB, warehouse Warehouse, carrier Carrie
 	if err != nil {
 		return nil, fmt.Errorf("fulfillment: make tables: %w", err)
 	}
-	return &Fulfillment{db: db, warehouse: warehouse, carrier: carrier}, nil
+	return &Fulfillment{db: db, warehouse: warehouse, carrier: carrier, news: make(chan struct{}, 1)}, nil
 }
 
-// Hear takes an event of the lifecycle of an order. Older ones than the last that was heard are dropped: a confirmation that is
-// overtaken by a cancellation packs nothing.
+// Hear records an event of the lifecycle of an order; Run does what follows from it. Older ones than the last that was heard are
+// dropped: a confirmation that is overtaken by a cancellation packs nothing.
 func (f *Fulfillment) Hear(ctx context.Context, e listen.Event) error {
-	status := map[string]string{contract.OrderConfirmed: "to pack", contract.OrderCancelled: "stopped"}[e.Name]
+	status := map[string]string{
+		contract.OrderConfirmed: "to pack", contract.OrderCancelled: "stopped", contract.OrderFailed: "stopped",
+	}[e.Name]
 	if status == "" {
 		return nil
 	}
-	return f.db.Write(ctx, func(tx *sql.Tx) error {
-		result, err := tx.ExecContext(ctx, `INSERT INTO packing (order_id, revision, status) VALUES (?, ?, ?)
-			ON CONFLICT DO UPDATE SET revision = excluded.revision, status = excluded.status WHERE excluded.revision > packing.revision`,
-			e.Order, e.Revision, status)
+	err := f.db.Write(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `INSERT INTO packing (order_id, revision, status) VALUES (?, ?, ?)
+			ON CONFLICT DO UPDATE SET revision = excluded.revision, status = excluded.status, asked = 0
+			WHERE excluded.revision > packing.revision`, e.Order, e.Revision, status)
+		return err
+	})
+	select {
+	case f.news <- struct{}{}:
+	default:
+	}
+	return err
+}
+
+// Run tells the warehouse what to pack, and what not any more, until ctx is done. While the warehouse does not answer it is asked
+// again; that holds up nobody else.
+func (f *Fulfillment) Run(ctx context.Context, report func(error)) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		if err := f.ask(ctx); err != nil && ctx.Err() == nil {
+			report(fmt.Errorf("fulfillment: ask the warehouse: %w", err))
+		}
+		select {
+		case <-f.news:
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+type toAsk struct {
+	order, status string
+	revision      uint64
+}
+
+func (f *Fulfillment) ask(ctx context.Context) error {
+	list, err := f.unasked(ctx)
+	for _, x := range list {
+		if x.status == "to pack" {
+			err = errors.Join(err, f.warehouse.Pack(ctx, x.order))
+		} else {
+			err = errors.Join(err, f.warehouse.Stop(ctx, x.order))
+		}
 		if err != nil {
 			return err
 		}
-		if news, err := result.RowsAffected(); err != nil || news == 0 || status != "to pack" {
+		err = f.db.Write(ctx, func(tx *sql.Tx) error {
+			_, err := tx.ExecContext(ctx, `UPDATE packing SET asked = 1 WHERE order_id = ? AND revision = ?`, x.order, x.revision)
 			return err
+		})
+	}
+	return err
+}
+
+func (f *Fulfillment) unasked(ctx context.Context) (list []toAsk, err error) {
+	rows, err := f.db.QueryContext(ctx, `SELECT order_id, revision, status FROM packing WHERE asked = 0`)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		var x toAsk
+		if err := rows.Scan(&x.order, &x.revision, &x.status); err != nil {
+			return nil, err
 		}
-		return f.warehouse.Pack(ctx, e.Order)
-	})
+		list = append(list, x)
+	}
+	return list, rows.Err()
 }
 
 // Handle registers what fulfillment does for sagas.

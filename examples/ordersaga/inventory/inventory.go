@@ -89,6 +89,9 @@ func settle(ctx context.Context, tx *sql.Tx, b contract.Basket, status, update s
 		if err != nil {
 			return err
 		}
+		if !ok && status == "committed" { // retriable, so somebody will hear of it
+			return fmt.Errorf("order %s has no reservation of %s", b.Order, l.SKU)
+		}
 		if !ok {
 			continue
 		}

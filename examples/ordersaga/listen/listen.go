@@ -3,6 +3,7 @@ package listen
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -22,25 +23,51 @@ type Event struct {
 // again is how long an event waits that could not be recorded.
 const again = 200 * time.Millisecond
 
-// To subscribes to a topic in a service's group. The returned function gives the service its events until ctx is done or the
-// subscription ends. An event is acknowledged when the service has recorded it; until then it is given to it again: to refuse
-// it would block the topic, or spin.
-func To(ctx context.Context, transport saga.Transport, topic, group string, record func(context.Context, Event) error, report func(error)) (run func() error, err error) {
+// To subscribes to a topic in a service's group. The returned function gives the service its events until ctx is done; a
+// subscription that ends by itself is opened again. An event is acknowledged when the service has recorded it, which it
+// should do quickly: until then it is given to it again, for to refuse it would block the topic, or spin.
+func To(ctx context.Context, transport saga.Transport, topic, group string, record func(context.Context, Event) error, report func(error)) (run func(), err error) {
+	tell := func(err error) {
+		if ctx.Err() == nil {
+			report(fmt.Errorf("%s: %w", group, err))
+		}
+	}
+	messages, subscriber, err := open(ctx, transport, topic, group)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", group, err)
+	}
+	return func() {
+		for {
+			for msg := range messages {
+				take(ctx, msg, record, tell)
+			}
+			err := subscriber.Close()
+			if ctx.Err() != nil {
+				return
+			}
+			tell(errors.Join(fmt.Errorf("the subscription to %s ended by itself", topic), err))
+			for messages, subscriber, err = open(ctx, transport, topic, group); err != nil; messages, subscriber, err = open(ctx, transport, topic, group) {
+				tell(err)
+				select {
+				case <-time.After(again):
+				case <-ctx.Done():
+					return
+				}
+			}
+		}
+	}, nil
+}
+
+func open(ctx context.Context, transport saga.Transport, topic, group string) (<-chan *message.Message, message.Subscriber, error) {
 	subscriber, err := transport.Subscriber(saga.SubscriberParams{Topic: topic, Group: group})
 	if err != nil {
-		return nil, fmt.Errorf("%s: subscribe to %s: %w", group, topic, err)
+		return nil, nil, fmt.Errorf("subscribe to %s: %w", topic, err)
 	}
 	messages, err := subscriber.Subscribe(ctx, topic)
 	if err != nil {
-		_ = subscriber.Close()
-		return nil, fmt.Errorf("%s: subscribe to %s: %w", group, topic, err)
+		return nil, nil, errors.Join(fmt.Errorf("subscribe to %s: %w", topic, err), subscriber.Close())
 	}
-	return func() error {
-		for msg := range messages {
-			take(ctx, msg, record, func(err error) { report(fmt.Errorf("%s: %w", group, err)) })
-		}
-		return subscriber.Close()
-	}, nil
+	return messages, subscriber, nil
 }
 
 func take(ctx context.Context, msg *message.Message, record func(context.Context, Event) error, report func(error)) {

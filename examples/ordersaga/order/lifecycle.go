@@ -68,10 +68,13 @@ type (
 
 // Lifecycle is the order saga: one row of the specification, one row here. The column "compensation" is not written per
 // state: it follows from which steps have (perhaps) taken effect. The book keeps what the order service itself does.
+//
+// The specification gives RESERVED and PAYMENT_PENDING a time-out, and the others none: a paid order waits for the fraud check
+// and the warehouse for as long as it takes, or until its customer cancels.
 func Lifecycle(times Times, book *Book) *Definition {
 	steps := newSteps(compensation.Retry{First: times.Resend}, book)
 	tell, notify := steps.tell, steps.notify
-	paymentFailed := notify("Payment Failed")
+	paymentFailed, failed, cancelled := notify("Payment Failed"), tell(contract.OrderFailed), tell(contract.OrderCancelled)
 
 	happyPath := table{
 		{From: Created, On: CheckoutInitiated, To: Reserved, Run: saga.Run(tell(contract.OrderCreated), steps.reserveStock), Rejected: InventoryCheckFailed},
@@ -79,20 +82,20 @@ func Lifecycle(times Times, book *Book) *Definition {
 		{From: PaymentPending, On: PaymentSucceeded, To: Paid, Run: saga.Run(steps.capture, tell(contract.OrderPaid)), Rejected: CaptureRefused},
 		{From: Paid, On: FraudPassed, If: deliverable, To: Confirmed, Run: saga.Run(steps.invoice, tell(contract.OrderConfirmed))},
 		{From: Confirmed, On: Packed, To: Shipped, Run: saga.Run(steps.createShipment, steps.generateLabel, steps.commitStock, tell(contract.OrderShipped)), Rejected: ShipmentRefused},
-		{From: Shipped, On: CarrierScanned, To: InTransit, Run: saga.Run(notify("Your order is on the way."))},
+		{From: Shipped, On: CarrierScanned, To: InTransit, Run: saga.Run(notify("Your order is on the way."), tell(contract.OrderInTransit))},
 	}
 
 	exits := table{
-		{From: Created, On: InventoryCheckFailed, To: Failed, Compensate: true, Run: saga.Run(notify("Out of Stock"))},
-		{From: Reserved, On: PaymentDeclined, To: Failed, Compensate: true, Run: saga.Run(paymentFailed)},
-		{From: Reserved, After: times.ReserveTTL, To: Cancelled, Compensate: true},
-		{From: PaymentPending, After: times.PaymentTimeout, To: Failed, Compensate: true, Run: saga.Run(paymentFailed)},
-		{From: PaymentPending, On: PaymentFailed, To: Failed, Compensate: true, Run: saga.Run(paymentFailed)},
-		{From: PaymentPending, On: CaptureRefused, To: Failed, Compensate: true, Run: saga.Run(paymentFailed)},
-		{From: Paid, On: FraudFailed, To: Failed, Compensate: true},
-		{From: Paid, On: FraudPassed, To: Failed, Compensate: true, Run: saga.Run(notify("We cannot deliver to your address")), Because: "the address is not one that we deliver to"},
-		{From: Confirmed, On: ShipmentRefused, To: Failed, Compensate: true},
-		{From: PreShip, On: CancelClicked, To: Cancelled, Compensate: true, Interrupts: true, Run: saga.Run(tell(contract.OrderCancelled))},
+		{From: Created, On: InventoryCheckFailed, To: Failed, Compensate: true, Run: saga.Run(notify("Out of Stock"), failed)},
+		{From: Reserved, On: PaymentDeclined, To: Failed, Compensate: true, Run: saga.Run(paymentFailed, failed)},
+		{From: Reserved, After: times.ReserveTTL, To: Cancelled, Compensate: true, Run: saga.Run(cancelled)},
+		{From: PaymentPending, After: times.PaymentTimeout, To: Failed, Compensate: true, Run: saga.Run(paymentFailed, failed)},
+		{From: PaymentPending, On: PaymentFailed, To: Failed, Compensate: true, Run: saga.Run(paymentFailed, failed)},
+		{From: PaymentPending, On: CaptureRefused, To: Failed, Compensate: true, Run: saga.Run(paymentFailed, failed)},
+		{From: Paid, On: FraudFailed, To: Failed, Compensate: true, Run: saga.Run(failed)},
+		{From: Paid, On: FraudPassed, To: Failed, Compensate: true, Run: saga.Run(notify("We cannot deliver to your address"), failed), Because: "the address is not one that we deliver to"},
+		{From: Confirmed, On: ShipmentRefused, To: Failed, Compensate: true, Run: saga.Run(failed)},
+		{From: PreShip, On: CancelClicked, To: Cancelled, Compensate: true, Interrupts: true, Run: saga.Run(cancelled)},
 	}
 
 	// What the specification's tables leave open.
@@ -140,8 +143,8 @@ func Lifecycle(times Times, book *Book) *Definition {
 			Ended:   {Failed, Cancelled},
 		},
 		Events: []saga.Event[Event, Order]{
-			saga.On(PaymentSucceeded, Order.withPayment),
-			{Name: PayClicked}, {Name: PaymentFailed}, {Name: FraudPassed}, {Name: FraudFailed},
+			saga.On(PaymentSucceeded, Order.withPayment), saga.On(PaymentFailed, Order.withFailure),
+			{Name: PayClicked}, {Name: FraudPassed}, {Name: FraudFailed},
 			{Name: Packed}, {Name: CarrierScanned}, {Name: CancelClicked},
 		},
 		Table:     slices.Concat(happyPath, exits, open),

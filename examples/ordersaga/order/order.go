@@ -46,6 +46,11 @@ func (o Order) withPayment(p Payment) Order {
 	return o
 }
 
+func (o Order) withFailure(p Payment) Order {
+	o.Transaction = cmp.Or(o.Transaction, p.Transaction)
+	return o
+}
+
 func (o Order) withAuthorization(a contract.Authorization) Order { o.PaymentURL = a.URL; return o }
 func (o Order) withLabel(l contract.Label) Order                 { o.TrackingNumber = l.TrackingNumber; return o }
 func (o Order) withInvoice(number string) Order                  { o.InvoiceNumber = number; return o }

@@ -169,9 +169,7 @@ func (s *Service) Receive(ctx context.Context, w Webhook) error {
 		if w.Amount != o.Total || w.Currency != o.Currency {
 			return fmt.Errorf("%w: it is of %d %s, the order of %d %s", ErrDisagree, w.Amount, w.Currency, o.Total, o.Currency)
 		}
-		if w.Event == PaymentSucceeded {
-			in.Payload = *w.Payment
-		}
+		in.Payload = *w.Payment
 	}
 	_, err = s.lifecycle.Send(ctx, s.orchestrator, i.Key, w.Event, in)
 	return err

@@ -91,6 +91,9 @@ func reason(i saga.Instance) string {
 	}
 	for _, e := range i.Steps { // a participant's "no" is told without the step's name
 		if why, ok := strings.CutPrefix(i.Cause, e.Step+": "); ok {
+			if strings.HasPrefix(why, "no answer after ") {
+				return "a service of ours did not answer"
+			}
 			return why
 		}
 	}

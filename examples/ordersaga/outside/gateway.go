@@ -175,7 +175,7 @@ func (w *World) first(ctx context.Context, tx *sql.Tx, where string, args ...any
 func (w *World) find(ctx context.Context, tx *sql.Tx, key string, m contract.Money) (t transaction, err error) {
 	t, err = w.first(ctx, tx, `id = ? AND order_id = ?`, m.Transaction, m.Order)
 	if err == nil {
-		_, err = tx.ExecContext(ctx, `UPDATE transactions SET named = 1 WHERE id = ?`, t.id)
+		_, err = tx.ExecContext(ctx, `UPDATE transactions SET named = 1 WHERE id = ? AND order_id = ?`, t.id, t.order)
 		return t, err
 	}
 	if !errors.Is(err, sql.ErrNoRows) {
@@ -183,7 +183,7 @@ func (w *World) find(ctx context.Context, tx *sql.Tx, key string, m contract.Mon
 	}
 	t, err = w.first(ctx, tx, `order_id = ? AND named = 0 AND status = 'authorized'`, m.Order)
 	if err == nil {
-		_, err = tx.ExecContext(ctx, `UPDATE transactions SET named = 1, id = ? WHERE id = ?`, m.Transaction, t.id)
+		_, err = tx.ExecContext(ctx, `UPDATE transactions SET named = 1, id = ? WHERE id = ? AND order_id = ?`, m.Transaction, t.id, t.order)
 		t.id = m.Transaction
 		return t, err
 	}
@@ -192,7 +192,7 @@ func (w *World) find(ctx context.Context, tx *sql.Tx, key string, m contract.Mon
 	}
 	t = transaction{id: m.Transaction, order: m.Order, origin: key, amount: m.Amount, status: "authorized"}
 	if err = w.open(ctx, tx, t); err == nil {
-		_, err = tx.ExecContext(ctx, `UPDATE transactions SET named = 1 WHERE id = ?`, t.id)
+		_, err = tx.ExecContext(ctx, `UPDATE transactions SET named = 1 WHERE id = ? AND order_id = ?`, t.id, t.order)
 	}
 	return t, err
 }
@@ -207,7 +207,7 @@ func (w *World) open(ctx context.Context, tx *sql.Tx, t transaction) error {
 }
 
 func (w *World) move(ctx context.Context, tx *sql.Tx, t transaction, status string, movement payment.EntryType) error {
-	if _, err := tx.ExecContext(ctx, `UPDATE transactions SET status = ? WHERE id = ?`, status, t.id); err != nil {
+	if _, err := tx.ExecContext(ctx, `UPDATE transactions SET status = ? WHERE id = ? AND order_id = ?`, status, t.id, t.order); err != nil {
 		return err
 	}
 	return w.record(ctx, tx, t, movement)

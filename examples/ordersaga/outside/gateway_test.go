@@ -121,3 +121,22 @@ func TestEachTransactionIsGivenBackForItself(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, int64(100), net)
 }
+
+// Whoever signs webhooks may give two orders' payments one id.
+func TestTransactionsOfTwoOrdersWithOneID(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for _, order := range []string{"o", "o2"} {
+		c, m := charge(Visa), money("tx-1")
+		c.Order, m.Order = order, order
+		_, err := w.Authorize(t.Context(), "a"+order, c)
+		require.NoError(t, err)
+		require.NoError(t, w.Capture(t.Context(), "c"+order, m))
+	}
+	statement, err := w.GiveBack(t.Context(), "r", "", money("tx-1"))
+	require.NoError(t, err)
+	require.Len(t, statement, 3)
+	net, err := w.Net(t.Context(), "o2")
+	require.NoError(t, err)
+	require.Equal(t, int64(100), net, "the other order's payment stays")
+}

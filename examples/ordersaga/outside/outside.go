@@ -25,15 +25,15 @@ type World struct {
 func New(ctx context.Context, db *sqlite.DB, lively bool, pace time.Duration) (*World, error) {
 	const tables = `
 		CREATE TABLE IF NOT EXISTS transactions (
-			id       TEXT    PRIMARY KEY,
+			id       TEXT    NOT NULL,
 			order_id TEXT    NOT NULL,
 			origin   TEXT    NOT NULL, -- the key of the call that made it
 			named    INTEGER NOT NULL, -- whether a webhook has named it
 			method   TEXT    NOT NULL,
 			amount   INTEGER NOT NULL,
-			status   TEXT    NOT NULL CHECK (status IN ('authorized', 'captured', 'voided', 'refunded', 'barred'))
+			status   TEXT    NOT NULL CHECK (status IN ('authorized', 'captured', 'voided', 'refunded', 'barred')),
+			PRIMARY KEY (order_id, id)
 		) STRICT;
-		CREATE INDEX IF NOT EXISTS transactions_order ON transactions (order_id);
 		CREATE INDEX IF NOT EXISTS transactions_origin ON transactions (origin);
 		CREATE TABLE IF NOT EXISTS answers (
 			key         TEXT    PRIMARY KEY, -- the idempotency key of a call
@@ -79,6 +79,14 @@ func (w *World) CheckFraud(ctx context.Context, order string) error {
 // Pack asks the warehouse to pack an order.
 func (w *World) Pack(ctx context.Context, order string) error {
 	return w.later(ctx, "/webhooks/warehouse", map[string]any{"id": "packed-" + order, "type": "packed", "order_id": order})
+}
+
+// Stop tells the warehouse that an order need not be packed any more. It may be too late.
+func (w *World) Stop(ctx context.Context, order string) error {
+	return w.db.Write(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `UPDATE webhooks SET state = 'given up' WHERE id = ? AND state = 'waiting'`, "packed-"+order)
+		return err
+	})
 }
 
 // Label asks the carrier for a tracking number. Some time later it scans the parcel.

@@ -19,7 +19,7 @@ import (
 
 const (
 	sendEvery  = 50 * time.Millisecond // how often the world looks for what is due
-	sendAtMost = 20                    // times that a webhook is tried
+	sendAtMost = 20                    // times that a webhook is tried which is refused
 	sendAtOnce = 16                    // webhooks on their way
 )
 
@@ -76,12 +76,12 @@ func (w *World) sendDue(ctx context.Context, url string, secret []byte) error {
 
 func (w *World) sendOne(ctx context.Context, url string, secret []byte, h webhook) error {
 	state, again := "waiting", min(100*time.Millisecond<<min(h.tries, 6), 5*time.Second)
-	switch taken := post(ctx, url, secret, h); {
+	switch status := post(ctx, url, secret, h); {
 	case ctx.Err() != nil:
 		return nil
-	case taken:
+	case status/100 == 2:
 		state = "taken"
-	case h.tries+1 >= sendAtMost:
+	case status/100 == 4 && h.tries+1 >= sendAtMost: // it is refused; while nobody answers, it is sent on
 		state = "given up"
 	}
 	return w.db.Write(ctx, func(tx *sql.Tx) error {
@@ -107,21 +107,24 @@ func (w *World) due(ctx context.Context) (due []webhook, err error) {
 	return due, rows.Err()
 }
 
-// post tells whether the shop took the webhook. Whatever else it answers, or not, means: again.
-func post(ctx context.Context, url string, secret []byte, h webhook) bool {
+// direct sends to the shop, whatever proxy there is for others.
+var direct = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: sendAtOnce, IdleConnTimeout: time.Minute}}
+
+// post tells with which status the shop answered; 0: it did not.
+func post(ctx context.Context, url string, secret []byte, h webhook) int {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, url+h.path, bytes.NewReader(h.body))
 	if err != nil {
-		return false
+		return 0
 	}
 	r.Header.Set("Content-Type", "application/json")
 	r.Header.Set(signature.Header, signature.Sign(secret, h.body, time.Now()))
-	response, err := http.DefaultClient.Do(r)
+	response, err := direct.Do(r)
 	if err != nil {
-		return false
+		return 0
 	}
 	defer func() { _ = response.Body.Close() }()
 	_, _ = io.Copy(io.Discard, response.Body)
-	return response.StatusCode/100 == 2
+	return response.StatusCode
 }

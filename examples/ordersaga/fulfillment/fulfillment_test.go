@@ -1,0 +1,82 @@
+package fulfillment
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/sagamill/sagamill/adapters/sqlite"
+	"github.com/sagamill/sagamill/examples/ordersaga/contract"
+	"github.com/sagamill/sagamill/examples/ordersaga/listen"
+)
+
+// yard is a warehouse that remembers what it was asked.
+type yard struct {
+	asked []string
+	away  bool
+}
+
+func (y *yard) Pack(_ context.Context, order string) error { return y.ask("pack " + order) }
+func (y *yard) Stop(_ context.Context, order string) error { return y.ask("stop " + order) }
+
+func (y *yard) ask(what string) error {
+	if y.away {
+		return errors.New("nobody there")
+	}
+	y.asked = append(y.asked, what)
+	return nil
+}
+
+func newFulfillment(t *testing.T, y *yard) *Fulfillment {
+	t.Helper()
+	db, err := sqlite.Open(filepath.Join(t.TempDir(), "fulfillment.db"))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	f, err := New(t.Context(), db, y, nil)
+	require.NoError(t, err)
+	return f
+}
+
+func (f *Fulfillment) hears(t *testing.T, name string, revision uint64) {
+	t.Helper()
+	require.NoError(t, f.Hear(t.Context(), listen.Event{Name: name, Order: "o", Revision: revision}))
+}
+
+func TestConfirmedOrdersArePackedAndCancelledOnesStopped(t *testing.T) {
+	t.Parallel()
+	y := &yard{}
+	f := newFulfillment(t, y)
+	f.hears(t, contract.OrderCreated, 1)
+	f.hears(t, contract.OrderConfirmed, 5)
+	f.hears(t, contract.OrderConfirmed, 5) // delivered again
+	require.NoError(t, f.ask(t.Context()))
+	require.NoError(t, f.ask(t.Context()))
+	f.hears(t, contract.OrderCancelled, 7)
+	require.NoError(t, f.ask(t.Context()))
+	require.Equal(t, []string{"pack o", "stop o"}, y.asked)
+}
+
+func TestConfirmationThatIsOvertakenByACancellationPacksNothing(t *testing.T) {
+	t.Parallel()
+	y := &yard{}
+	f := newFulfillment(t, y)
+	f.hears(t, contract.OrderCancelled, 7)
+	f.hears(t, contract.OrderConfirmed, 5)
+	require.NoError(t, f.ask(t.Context()))
+	require.Equal(t, []string{"stop o"}, y.asked)
+}
+
+func TestWarehouseThatIsAwayIsAskedAgainAndHoldsUpNobody(t *testing.T) {
+	t.Parallel()
+	y := &yard{away: true}
+	f := newFulfillment(t, y)
+	f.hears(t, contract.OrderConfirmed, 5)
+	require.Error(t, f.ask(t.Context()))
+	f.hears(t, contract.OrderShipped, 6)
+	y.away = false
+	require.NoError(t, f.ask(t.Context()))
+	require.Equal(t, []string{"pack o"}, y.asked)
+}

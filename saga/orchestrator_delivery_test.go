@@ -229,3 +229,29 @@ func TestEventsAndRepliesOnOneTopic(t *testing.T) {
 		require.Equal(t, []string{"boxed"}, end.Data.Log)
 	})
 }
+
+// A topic whose Publish hangs does not hold up the others.
+func TestTopicThatHangsHoldsUpNoOther(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		wire, hang := newRigWire(), make(chan struct{})
+		wire.publish = func(topic string, _ []*message.Message) error {
+			if topic == "news" {
+				<-hang
+			}
+			return nil
+		}
+		def := saga.Linear("telling",
+			saga.Emit("tell", "news", "TOLD", func(rigData) int { return 1 }).NoUndo("test"),
+			saga.Ask("pack", packCmd, func(rigData) string { return "box" }, rigData.with).NoUndo("test"))
+		config := rigOf(def)
+		config.Transport = wire.transport()
+		o := runRig(t, memory.NewStore(), config)
+		for n := range 20 {
+			startSaga(t, def, o, strconv.Itoa(n), rigData{})
+			synctest.Wait() // each in a batch of its own
+		}
+		require.Len(t, wire.published("packers"), 20)
+		close(hang)
+	})
+}

@@ -2,8 +2,9 @@ package saga_test
 
 import (
 	"context"
+	"fmt"
 	"runtime"
-	"strconv"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -110,13 +111,13 @@ func TestOperatorsVerbGivenToAProcessThatIsBehind(t *testing.T) {
 // eventAfterClaim does something between a sweep's claim and the wake-up that follows.
 type eventAfterClaim struct {
 	saga.Store
-	after func([]saga.Record)
+	after atomic.Pointer[func()]
 }
 
 func (c *eventAfterClaim) Claim(ctx context.Context, claim saga.Claim) ([]saga.Record, time.Duration, error) {
 	r, d, err := c.Store.Claim(ctx, claim)
-	if c.after != nil && len(r) > 0 {
-		c.after(r)
+	if after := c.after.Load(); after != nil && len(r) > 0 {
+		(*after)()
 	}
 	return r, d, err
 }
@@ -141,15 +142,15 @@ func TestStepWhoseLeaseIsRenewedIsNotTakenOverAfterAnEvent(t *testing.T) {
 		a := runRig(t, db, ca) // at the step all the time
 		b := runRig(t, hook, rigOf(def))
 		startSaga(t, def, a, "k", rigData{})
-		n := 0
-		hook.after = func([]saga.Record) {
-			n++
-			_, err := def.Send(context.Background(), b, "k", "noise", saga.Input{Source: "s", ID: strconv.Itoa(n)})
+		var n atomic.Int64
+		event := func() {
+			_, err := def.Send(context.Background(), b, "k", "noise", saga.Input{Source: "s", ID: fmt.Sprint(n.Add(1))})
 			require.NoError(t, err)
 		}
+		hook.after.Store(&event)
 		time.Sleep(30 * time.Second)
 		close(letGo)
-		require.Equal(t, []string{"park"}, done.list(), "its process is alive and has renewed the lease (%d claims)", n)
+		require.Equal(t, []string{"park"}, done.list(), "its process is alive and has renewed the lease (%d claims)", n.Load())
 	})
 }
 

@@ -3,6 +3,7 @@ package saga
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,18 +19,20 @@ type outbound struct {
 	oneway   bool
 }
 
-// publisher publishes messages, those that gathered for a topic together.
+// publisher publishes messages, those that gathered for a topic together. A topic takes half of the workers at most: one that
+// hangs, because nobody acknowledges its events, say, does not hold up the others.
 type publisher struct {
 	o       *Orchestrator
 	mu      sync.Mutex
 	queue   []outbound
+	busy    map[string]int // workers at a topic
 	wake    chan struct{}
 	closed  bool
 	workers sync.WaitGroup
 }
 
 func newPublisher(o *Orchestrator) *publisher {
-	return &publisher{o: o, wake: make(chan struct{}, 1)}
+	return &publisher{o: o, busy: map[string]int{}, wake: make(chan struct{}, 1)}
 }
 
 func (p *publisher) begin(ctx context.Context) {
@@ -56,7 +59,7 @@ func (p *publisher) signal() {
 	}
 }
 
-// take removes the messages of the first one's topic, up to a hundred.
+// take removes the messages of the first topic that may have another worker, up to a hundred. leave has to be called then.
 func (p *publisher) take() (topic string, batch []outbound, closed bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -66,7 +69,12 @@ func (p *publisher) take() (topic string, batch []outbound, closed bool) {
 		}
 		return "", nil, p.closed
 	}
-	topic = p.queue[0].topic
+	first := slices.IndexFunc(p.queue, func(m outbound) bool { return p.busy[m.topic] < max(p.o.config.Publishers/2, 1) })
+	if first < 0 {
+		return "", nil, false // whoever leaves a topic looks again
+	}
+	topic = p.queue[first].topic
+	p.busy[topic]++
 	rest := p.queue[:0:0]
 	for _, m := range p.queue {
 		if m.topic == topic && len(batch) < 100 {
@@ -81,6 +89,15 @@ func (p *publisher) take() (topic string, batch []outbound, closed bool) {
 	return topic, batch, false
 }
 
+func (p *publisher) leave(topic string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.busy[topic]--; p.busy[topic] == 0 {
+		delete(p.busy, topic)
+	}
+	p.signal()
+}
+
 func (p *publisher) run(ctx context.Context) {
 	for range p.wake {
 		for {
@@ -92,6 +109,7 @@ func (p *publisher) run(ctx context.Context) {
 				break
 			}
 			p.publish(ctx, topic, batch)
+			p.leave(topic)
 		}
 	}
 }

@@ -62,6 +62,7 @@ func (s *Stepped) Outbound() int { return len(s.o.publisher.queue) }
 func (s *Stepped) Publish(ctx context.Context) {
 	if topic, batch, _ := s.o.publisher.take(); len(batch) > 0 {
 		s.o.publisher.publish(ctx, topic, batch)
+		s.o.publisher.leave(topic)
 	}
 }
 

@@ -14,8 +14,8 @@ type Retry struct {
 	Max    time.Duration // no wait is longer; default 30s
 	Jitter float64       // part of each wait that is left to chance, 0 to 1; default 0.2, negative: none
 
-	// Attempts is the budget of a compensatable step; default 12, which with the other defaults takes about two minutes. Pivots, retriable steps and compensations have none: they
-	// are tried until they succeed.
+	// Attempts is the budget of a compensatable step; default 12, which with the other defaults takes about two minutes.
+	// Pivots, retriable steps and compensations have none: they are tried until they succeed.
 	Attempts int
 	// Alert is the number of failed attempts from which on a step shows as stuck; default 8.
 	Alert int

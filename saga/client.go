@@ -18,9 +18,10 @@ type Input struct {
 }
 
 // Send gives an event to the saga with a business key. It returns once the event is durably recorded, and says what became
-// of it. A refused event is a RefusedError (its refusal is recorded, too). The same event sent again is Duplicated, or the same
-// RefusedError; another event under its Source and ID is an ErrInputConflict, and is not recorded. Other errors: ErrNotFound, ErrUnknownEvent, ErrTooLarge, ErrInvalid, ErrClosed. After another one (ctx ended, say) the event may
-// have been recorded; sending it again is safe.
+// of it. A refused event is a RefusedError (its refusal is recorded, too). The same event sent again is Duplicated, or the
+// same RefusedError; another event under its Source and ID is an ErrInputConflict, and is not recorded. Other errors:
+// ErrNotFound, ErrUnknownEvent, ErrTooLarge, ErrInvalid, ErrClosed. After another one (ctx ended, say) the event may have
+// been recorded; sending it again is safe.
 func (d *Definition[S, E, D]) Send(ctx context.Context, o *Orchestrator, key string, event E, in Input) (Disposition, error) {
 	ev := RoutedEvent{Definition: d.Name(), Key: key, Event: string(event), Source: in.Source, ID: in.ID}
 	if err := d.encodePayload(o, &ev, in.Payload); err != nil {

@@ -1,6 +1,7 @@
 package signature
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -32,7 +33,7 @@ func FuzzVerify(f *testing.F) {
 	f.Add("t=1700000000,v0=00,v1=zz")
 	f.Fuzz(func(t *testing.T, header string) {
 		if Verify(secret, header, body, at) == nil {
-			require.Contains(t, header, good[len("t=1700000000,v1="):])
+			require.Contains(t, strings.ToLower(header), good[len("t=1700000000,v1="):]) // hex may be in capitals
 		}
 	})
 }

@@ -28,6 +28,7 @@ import (
 	"github.com/sagamill/sagamill/examples/ordersaga/inventory"
 	"github.com/sagamill/sagamill/examples/ordersaga/order"
 	"github.com/sagamill/sagamill/examples/ordersaga/outside"
+	"github.com/sagamill/sagamill/examples/ordersaga/payment"
 	"github.com/sagamill/sagamill/saga"
 )
 
@@ -265,17 +266,17 @@ func (b *books) requireMoney(ctx context.Context, t *testing.T, c *client.Client
 
 	ledger, err := c.Ledger(ctx, o.ID)
 	require.NoError(t, err)
-	entries := []outside.Movement{}
+	entries := []payment.Movement{}
 	for _, e := range ledger.Entries {
-		entries = append(entries, outside.Movement{Type: e.Type, Transaction: e.TransactionID, Amount: e.Amount})
+		entries = append(entries, payment.Movement{Type: e.Type, Transaction: e.TransactionID, Amount: e.Amount})
 	}
 	require.Equal(t, net, ledger.Net, "order %s is %s: the gateway moved %+v, payment has %+v", o.ID, state, movements, entries)
 	require.Equal(t, inOrder(movements), inOrder(entries), "order %s is %s: the gateway's and payment's ledgers", o.ID, state)
 }
 
-func inOrder(list []outside.Movement) []outside.Movement {
-	list = append([]outside.Movement{}, list...)
-	slices.SortFunc(list, func(x, y outside.Movement) int {
+func inOrder(list []payment.Movement) []payment.Movement {
+	list = append([]payment.Movement{}, list...)
+	slices.SortFunc(list, func(x, y payment.Movement) int {
 		return cmp.Or(cmp.Compare(x.Transaction, y.Transaction), cmp.Compare(x.Type, y.Type), cmp.Compare(x.Amount, y.Amount))
 	})
 	return list

@@ -15,6 +15,7 @@ import (
 	"github.com/sagamill/sagamill/examples/ordersaga/client"
 	"github.com/sagamill/sagamill/examples/ordersaga/order"
 	"github.com/sagamill/sagamill/examples/ordersaga/outside"
+	"github.com/sagamill/sagamill/examples/ordersaga/payment"
 )
 
 // Things that happen at the same time. Nothing outside moves by itself here: the tests play the world, so they can let two
@@ -257,7 +258,7 @@ func (s *shop) payAndConfirm(ctx context.Context, v order.View, confirmed bool) 
 func (b *books) untilMoved(ctx context.Context, order, movement string) error {
 	for {
 		list, err := b.gateway.Movements(ctx, order)
-		if err != nil || slices.ContainsFunc(list, func(m outside.Movement) bool { return string(m.Type) == movement }) {
+		if err != nil || slices.ContainsFunc(list, func(m payment.Movement) bool { return string(m.Type) == movement }) {
 			return err
 		}
 		time.Sleep(time.Millisecond)

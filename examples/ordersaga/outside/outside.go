@@ -133,6 +133,3 @@ func (w *World) Net(ctx context.Context, order string) (net int64, err error) {
 	}
 	return net, err
 }
-
-// Movement is money that really moved.
-type Movement = payment.Movement

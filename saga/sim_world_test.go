@@ -334,9 +334,9 @@ func (in *simInput) send(s *sim) {
 		var err error
 		switch {
 		case in.start && in.trip:
-			err = saga.StartStepped(s.ctx, p.stepped, s.trip, saga.StartParams[simData]{Key: in.key}, func(err error) { done("", err) })
+			err = saga.StartStepped(s.ctx, p.stepped, s.trip, saga.StartParams[simData]{Key: in.key}, func(_ bool, err error) { done("", err) })
 		case in.start:
-			err = saga.StartStepped(s.ctx, p.stepped, s.shop, saga.StartParams[simData]{Key: in.key}, func(err error) { done("", err) })
+			err = saga.StartStepped(s.ctx, p.stepped, s.shop, saga.StartParams[simData]{Key: in.key}, func(_ bool, err error) { done("", err) })
 		default:
 			r, lookup := s.store.Lookup(s.ctx, definition, in.key)
 			if lookup != nil {

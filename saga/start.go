@@ -187,7 +187,8 @@ func (d *Definition[S, E, D]) startJob(ctx context.Context, o *Orchestrator, par
 	if !storable(id, 255) {
 		return nil, nil, fmt.Errorf("%w: an instance's ID is 1 to 255 bytes of UTF-8 without NUL, this one is %.300q", ErrInvalid, id)
 	}
-	j := &job{id: id, start: s, in: input{start: &startInput{data: data}, trace: o.traceFrom(ctx)}}
+	// Alone: the ID may be that of an instance that has other inputs under way, and a start is decided on no instance.
+	j := &job{id: id, start: s, alone: true, in: input{start: &startInput{data: data}, trace: o.traceFrom(ctx)}}
 	k := params.StartKey
 	if k == nil {
 		return j, nil, nil

@@ -95,13 +95,13 @@ func (s *Stepped) Operate(ctx context.Context, id string, verb Verb, step string
 	return s.o.lane(id).submit(ctx, j)
 }
 
-// StartStepped starts a saga; done is told when it is durable (or was before).
-func StartStepped[S, E ~string, D any](ctx context.Context, s *Stepped, d *Definition[S, E, D], params StartParams[D], done func(error)) error {
+// StartStepped starts a saga; done is told when it is durable, or that it was before.
+func StartStepped[S, E ~string, D any](ctx context.Context, s *Stepped, d *Definition[S, E, D], params StartParams[D], done func(existing bool, err error)) error {
 	j, _, err := d.startJob(ctx, s.o, params)
 	if err != nil {
 		return err
 	}
-	j.done = func(d jobDone) { done(d.err) }
+	j.done = func(d jobDone) { done(d.existing != nil, d.err) }
 	return s.o.lane(j.id).submit(ctx, j)
 }
 

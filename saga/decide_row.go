@@ -135,7 +135,7 @@ func (t *turn) beginGroup(group []*stepPlan) bool {
 // endRow enters the row's state.
 func (t *turn) endRow() {
 	run := t.inst.Row
-	t.entry.Moves = append(t.entry.Moves, Move{Event: run.Event, From: t.inst.state, To: run.To})
+	t.entry.Moves = append(t.entry.Moves, Move{Event: run.Event, From: t.inst.state, To: run.To, Row: run.Name})
 	t.inst.Row = nil
 	if run.To != t.inst.state {
 		t.enter(run.To)

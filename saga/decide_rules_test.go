@@ -49,7 +49,7 @@ func TestEntrySaysAllThatFollowedFromTheInput(t *testing.T) {
 		Judged: []Judgement{{Event: "cancel", Source: "test", InputID: "cancel", Result: Applied}},
 	}, w.history[2])
 	w.ok(t, "reserve-stock", "")
-	require.Equal(t, []Move{{Event: "cancel", From: "CREATED", To: "CANCELLED"}}, w.history[3].Moves)
+	require.Equal(t, []Move{{Event: "cancel", From: "CREATED", To: "CANCELLED", Row: "preship/cancel"}}, w.history[3].Moves)
 	_, err := decodeEntry(HistoryRecord{Entry: []byte("x")})
 	require.Error(t, err)
 }

@@ -52,6 +52,7 @@ type Move struct {
 	Event string `json:"event"`
 	From  string `json:"from"`
 	To    string `json:"to"`
+	Row   string `json:"row,omitempty"` // its name, as diagrams have it; empty: an operator's
 }
 
 // Judgement says what became of an event that had been waiting.

@@ -38,6 +38,8 @@ type Orchestrator struct {
 	errands   sync.WaitGroup // dead letters on their way to the store
 	errand    func(func())   // begins one; a lane must not wait for it
 
+	inline func(context.Context, *lane) // of test kits, that have no goroutines: runs a lane until it has no inputs
+
 	running   chan struct{}
 	closing   chan struct{}
 	closed    chan struct{} // Run has returned, or will never begin

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill"
+
+	"github.com/sagamill/sagamill/saga/internal/stepped"
 )
 
 // What is done with the effects of a committed decision: local steps run, messages are published. Both may be lost by a
@@ -59,6 +61,8 @@ type runner struct {
 	cancel  context.CancelCauseFunc
 	stop    chan struct{}
 	renewal sync.WaitGroup
+
+	around stepped.Around // nil, but in test kits
 }
 
 // atWork is what this process does for an effect: an attempt whose time is over may still run when the next one begins.
@@ -111,7 +115,9 @@ func (r *runner) work(t task) {
 		r.idle.Done()
 	}()
 	for {
-		r.attempt(t)
+		if j := r.attempt(t); j != nil {
+			r.o.lane(j.id).add(j)
+		}
 		r.mu.Lock()
 		r.leave(t)
 		if len(r.queue) == 0 || r.closed {
@@ -155,17 +161,17 @@ func (r *runner) leave(t task) {
 	}
 }
 
-// attempt calls the step's function, and gives its answer to the lane. One that waited for a worker until its time was over
-// is not made: the store's timer speaks for it, and an undo may have begun.
-func (r *runner) attempt(t task) {
+// attempt calls the step's function, and makes its answer an input for the lane. One that waited for a worker until its time was
+// over is not made: the store's timer speaks for it, and an undo may have begun.
+func (r *runner) attempt(t task) *job {
 	s := r.o.plan(t.inst.definition, t.inst.version).steps[t.step]
 	ctx, cancel := context.WithDeadline(r.ctx, r.deadline(t))
 	defer cancel()
 	if ctx.Err() != nil {
-		return
+		return nil
 	}
 	o := r.call(ctx, s, t)
-	r.o.lane(t.inst.id).add(&job{id: t.inst.id, in: input{outcome: &o}, inst: t.inst})
+	return &job{id: t.inst.id, in: input{outcome: &o}, inst: t.inst}
 }
 
 func (r *runner) call(ctx context.Context, s *stepPlan, t task) outcome {
@@ -179,7 +185,14 @@ func (r *runner) call(ctx context.Context, s *stepPlan, t task) outcome {
 		Undo: t.undo, EffectKey: effectKey, ActionKey: actionKey,
 	})
 	began := time.Now()
-	result, err := call(ctx, s.effect(t.undo).local, r.o.config.Codec, t.data, s.name)
+	attempt := func() ([]byte, error) { return call(ctx, s.effect(t.undo).local, r.o.config.Codec, t.data, s.name) }
+	var result []byte
+	var err error
+	if r.around == nil {
+		result, err = attempt()
+	} else {
+		result, err = r.around(ctx, attempt)
+	}
 	var no *Rejection
 	switch {
 	case errors.As(err, &no):

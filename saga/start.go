@@ -247,8 +247,12 @@ func (d *Definition[S, E, D]) existing(o *Orchestrator, params StartParams[D], w
 func (o *Orchestrator) do(ctx context.Context, j *job) (jobDone, error) {
 	answer := make(chan jobDone, 1)
 	j.done = func(d jobDone) { answer <- d }
-	if err := o.lane(j.id).submit(ctx, j); err != nil {
+	l := o.lane(j.id)
+	if err := l.submit(ctx, j); err != nil {
 		return jobDone{}, err
+	}
+	if o.inline != nil {
+		o.inline(ctx, l)
 	}
 	select {
 	case d := <-answer:

@@ -1,0 +1,101 @@
+package sagatest
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// Finding is a run in which something did not hold.
+type Finding struct {
+	Violations []string
+	Faults     string   // what -sagatest.replay takes: as few as are needed
+	Trace      []string // what happened
+}
+
+// String shows the finding.
+func (f *Finding) String() string {
+	var b strings.Builder
+	for _, v := range f.Violations {
+		fmt.Fprintf(&b, "violated: %s\n", v)
+	}
+	fmt.Fprintf(&b, "with these faults: %s\n\n", strings.ReplaceAll(f.Faults, ",", ", "))
+	for _, line := range f.Trace {
+		b.WriteString("  " + line + "\n")
+	}
+	fmt.Fprintf(&b, "\nto see it again: go test -run '^TheTest$' -sagatest.replay '%s'\n", f.Faults)
+	return b.String()
+}
+
+// find takes away the faults that do not matter, and runs what is left once more, with its trace.
+func (x *explorer) find(t *testing.T, p plan) *Finding {
+	t.Helper()
+	quiet := *x // what the search does is no part of the report
+	quiet.coverage, quiet.offered, quiet.happened = newCoverage(x.shape), map[Fault]int{}, map[Fault]int{}
+	for k := 0; k < len(p); {
+		less := slices.Delete(slices.Clone(p), k, k+1)
+		if len(quiet.run(t, less, false).violations) > 0 {
+			p = less
+		} else {
+			k++
+		}
+	}
+	r := quiet.run(t, p, true)
+	return &Finding{Violations: r.violations, Faults: r.happened.String(), Trace: r.trace}
+}
+
+// replay makes one run, and shows it.
+func (x *explorer) replay(t *testing.T, faults string) {
+	t.Helper()
+	p, err := parsePlan(faults)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := x.run(t, p, true)
+	t.Logf("\n%s", strings.Join(r.trace, "\n"))
+	if !slices.Equal(r.happened, p) {
+		t.Errorf("this is another run: %s was asked for, %s happened. Was the definition or the script changed meanwhile?", p, r.happened)
+	}
+	for _, v := range r.violations {
+		t.Errorf("violated: %s", v)
+	}
+}
+
+// report tells what was explored.
+func (x *explorer) report() string {
+	var b strings.Builder
+	total := x.drawn
+	for _, n := range x.counts {
+		total += n
+	}
+	fmt.Fprintf(&b, "%s: %d runs\n", x.definition.Name(), total)
+	for k, n := range x.counts {
+		what := map[int]string{0: "without faults", 1: "with one fault"}[k]
+		if what == "" {
+			what = fmt.Sprintf("with %d faults", k)
+		}
+		fmt.Fprintf(&b, "  %s: %d of %d\n", what, n, x.possible[k])
+	}
+	fmt.Fprintf(&b, "  by seed, with up to 24 faults: %d\n", x.drawn)
+	if x.unrest > 0 {
+		fmt.Fprintf(&b, "  a saga asked for a person's attention in the end: %d times\n", x.unrest)
+	}
+	b.WriteString(x.coverage.String())
+	var happened, not []string
+	for _, f := range allFaults {
+		switch {
+		case x.without[f]:
+			not = append(not, string(f)+" (left out)")
+		case x.offered[f] == 0:
+			not = append(not, string(f))
+		default:
+			happened = append(happened, fmt.Sprintf("%s %d", f, x.happened[f]))
+		}
+	}
+	fmt.Fprintf(&b, "  faults: %s\n", strings.Join(happened, ", "))
+	if len(not) > 0 {
+		fmt.Fprintf(&b, "  not possible here: %s\n", strings.Join(not, ", "))
+	}
+	return b.String()
+}

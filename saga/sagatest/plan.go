@@ -1,0 +1,81 @@
+package sagatest
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// A plan says what goes wrong in a run, and nothing else does: the faults, each at one of the moments at which the run could
+// have one. Moments are counted from 0. A run is a function of its plan, so a plan is all there is to replay.
+type plan []planned
+
+type planned struct {
+	moment int
+	fault  Fault
+}
+
+// String is what -sagatest.replay takes.
+func (p plan) String() string {
+	if len(p) == 0 {
+		return "nothing"
+	}
+	parts := make([]string, len(p))
+	for k, f := range p {
+		parts[k] = fmt.Sprintf("%d:%s", f.moment, f.fault)
+	}
+	return strings.Join(parts, ",")
+}
+
+func parsePlan(text string) (p plan, err error) {
+	if text == "nothing" {
+		return nil, nil
+	}
+	for _, part := range strings.Split(text, ",") {
+		moment, fault, found := strings.Cut(part, ":")
+		n, err := strconv.Atoi(moment)
+		if err != nil || !found || n < 0 || !slices.Contains(allFaults, Fault(fault)) {
+			return nil, fmt.Errorf("sagatest: -sagatest.replay has %q: it is a list of moment:fault, as a finding shows it", part)
+		}
+		p = append(p, planned{n, Fault(fault)})
+	}
+	return p, nil
+}
+
+func (p plan) with(moment int, f Fault) plan { return append(slices.Clone(p), planned{moment, f}) }
+
+// chooser says at each moment whether something goes wrong.
+type chooser interface {
+	choose(moment int, offered []Fault) (Fault, bool)
+}
+
+// choose implements chooser by what is planned.
+func (p plan) choose(moment int, offered []Fault) (Fault, bool) {
+	for _, f := range p {
+		if f.moment == moment {
+			return f.fault, slices.Contains(offered, f.fault)
+		}
+	}
+	return "", false
+}
+
+// lots draws faults by a seed, up to a number of them, so that every run comes to an end.
+type lots struct {
+	rng  *rand.Rand
+	left int
+}
+
+func newLots(seed uint64) *lots {
+	rng := rand.New(rand.NewPCG(seed, 0x5a6a))
+	return &lots{rng, 1 + rng.IntN(24)}
+}
+
+func (l *lots) choose(_ int, offered []Fault) (Fault, bool) {
+	if l.left == 0 || l.rng.IntN(100) >= 12 {
+		return "", false
+	}
+	l.left--
+	return offered[l.rng.IntN(len(offered))], true
+}

@@ -1,0 +1,198 @@
+package saga
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/sagamill/sagamill/compensation"
+	"github.com/sagamill/sagamill/saga/internal/stepped"
+)
+
+// The door for test kits: an orchestrator without goroutines, of which each loop is run one turn at a time.
+
+func init() {
+	stepped.Begin = func(ctx context.Context, o any, around stepped.Around) (stepped.Orchestrator, error) {
+		return stepByStep(ctx, o.(*Orchestrator), around)
+	}
+	stepped.Receiver = func(p any) (stepped.Participant, error) {
+		return p.(interface {
+			stepByStep() (stepped.Participant, error)
+		}).stepByStep()
+	}
+	stepped.Describe = func(d any) stepped.Definition { return d.(AnyDefinition).compiled().describe() }
+	stepped.Leftover = func(r any) string { return leftover(r.(Record)) }
+}
+
+type steppedOrchestrator struct{ o *Orchestrator }
+
+func stepByStep(ctx context.Context, o *Orchestrator, around stepped.Around) (*steppedOrchestrator, error) {
+	o.config.Workers = 0 // every local step waits until it is told to run
+	o.runner.ctx, o.runner.around = ctx, around
+	o.errand = func(f func()) { f() }
+	s := &steppedOrchestrator{o}
+	o.inline = func(ctx context.Context, l *lane) {
+		for l.length() > 0 {
+			s.turn(ctx, l)
+		}
+	}
+	if err := o.register(ctx); err != nil {
+		return nil, err
+	}
+	close(o.running)
+	return s, nil
+}
+
+func (s *steppedOrchestrator) turn(ctx context.Context, l *lane) {
+	if batch := l.take(); len(batch) > 0 {
+		l.process(ctx, batch)
+	}
+}
+
+// Busy lists the lanes that have inputs.
+func (s *steppedOrchestrator) Busy() (lanes []int) {
+	for k, l := range s.o.lanes {
+		if l.length() > 0 {
+			lanes = append(lanes, k)
+		}
+	}
+	return lanes
+}
+
+// Lane lets a lane decide and commit one batch.
+func (s *steppedOrchestrator) Lane(ctx context.Context, k int) { s.turn(ctx, s.o.lanes[k]) }
+
+// Tasks names the attempts of local steps that wait.
+func (s *steppedOrchestrator) Tasks() []string {
+	names := make([]string, len(s.o.runner.queue))
+	for k, t := range s.o.runner.queue {
+		names[k] = effectName(t.step, t.undo, t.effect.attempt)
+	}
+	return names
+}
+
+// Task makes one of them.
+func (s *steppedOrchestrator) Task(k int) (deliver func()) {
+	r := s.o.runner
+	t := r.queue[k]
+	r.queue = slices.Delete(slices.Clone(r.queue), k, k+1)
+	j := r.attempt(t)
+	return func() {
+		r.mu.Lock()
+		r.leave(t)
+		r.mu.Unlock()
+		if j != nil {
+			s.o.lane(j.id).add(j)
+		}
+	}
+}
+
+// Outbound is the number of messages that wait to be published.
+func (s *steppedOrchestrator) Outbound() int { return len(s.o.publisher.queue) }
+
+// Publish publishes those of one topic.
+func (s *steppedOrchestrator) Publish(ctx context.Context) {
+	if topic, batch, _ := s.o.publisher.take(); len(batch) > 0 {
+		s.o.publisher.publish(ctx, topic, batch)
+		s.o.publisher.leave(topic)
+	}
+}
+
+// Sweep looks for what is due.
+func (s *steppedOrchestrator) Sweep(ctx context.Context) time.Duration { return s.o.sweeper.once(ctx) }
+
+// Renew renews the leases of steps.
+func (s *steppedOrchestrator) Renew(ctx context.Context) { s.o.runner.renewOnce(ctx) }
+
+// Replies lists the topics of replies.
+func (s *steppedOrchestrator) Replies() (topics []string) {
+	for _, p := range s.o.plans {
+		for topic := range p.replies(s.o.replyTopic()) {
+			topics = append(topics, topic)
+		}
+	}
+	slices.Sort(topics)
+	return slices.Compact(topics)
+}
+
+// Reply takes a reply from a topic.
+func (s *steppedOrchestrator) Reply(ctx context.Context, topic string, msg *message.Message) {
+	s.o.handleReply(ctx, topic, msg)
+}
+
+type steppedParticipant struct {
+	topics  []string
+	receive func(ctx context.Context, topic string, msg *message.Message)
+}
+
+func (p *steppedParticipant) Topics() []string { return p.topics }
+
+func (p *steppedParticipant) Receive(ctx context.Context, topic string, msg *message.Message) {
+	p.receive(ctx, topic, msg)
+}
+
+// stepByStep is a participant whose messages are handed to it.
+func (p *Participant[T]) stepByStep() (stepped.Participant, error) {
+	topics, err := p.begin()
+	return &steppedParticipant{topics, p.receive}, err
+}
+
+// leftover tells what a settled instance still holds; empty: nothing.
+func leftover(r Record) string {
+	i, err := fromRecord(r)
+	switch {
+	case err != nil:
+		return err.Error()
+	case i.Row != nil:
+		return "a row: " + i.Row.Name
+	case i.Raised != nil:
+		return "an event that was not raised: " + i.Raised.Event
+	case len(i.Outbox) > 0:
+		return "a message: " + i.Outbox[0].ID
+	case len(i.Timers) > 0:
+		return "a timer: " + i.Timers[0].name()
+	case len(i.Waiting) > 0:
+		return "an event that waits: " + i.Waiting[0].Event
+	case len(i.Undecided) > 0:
+		return "an undecided input"
+	case i.Ledger.Open():
+		return "an open ledger"
+	}
+	return ""
+}
+
+// describe lists what a definition consists of.
+func (p *plan) describe() stepped.Definition {
+	d := stepped.Definition{States: p.machine.States(), Ends: map[string]bool{}}
+	for _, s := range d.States {
+		if p.machine.IsFinal(s) {
+			d.Ends[s] = p.failed[s]
+		}
+	}
+	seen := map[string]bool{}
+	for i := range p.rows {
+		r := &p.rows[i]
+		row := stepped.Row{Name: r.name, On: r.on, In: p.machine.Where(r.index)}
+		if r.policy != 0 {
+			row.Policy = r.policy.String()
+		}
+		d.Rows = append(d.Rows, row)
+		for _, g := range r.groups {
+			for _, s := range g {
+				if !seen[s.name] {
+					seen[s.name], d.Steps = true, append(d.Steps, s.describe())
+				}
+			}
+		}
+	}
+	return d
+}
+
+func (s *stepPlan) describe() stepped.Step {
+	return stepped.Step{
+		Name: s.name, Local: s.action.local != nil, Oneway: s.action.oneway, Undo: s.undo.exists(), LocalUndo: s.undo.local != nil,
+		Rejectable: s.rejectable(), Pivot: s.class == compensation.Pivot, Timeout: timeoutOf(s),
+	}
+}

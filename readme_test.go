@@ -14,7 +14,7 @@ import (
 func TestReadmeSnippetsAreTested(t *testing.T) {
 	t.Parallel()
 	var tested strings.Builder
-	for _, name := range []string{"examples/trip/main.go", "saga/example_test.go", "saga/example_http_test.go"} {
+	for _, name := range []string{"examples/trip/main.go", "saga/example_test.go", "saga/example_http_test.go", "saga/sagatest/stay_test.go"} {
 		text, err := os.ReadFile(name)
 		require.NoError(t, err)
 		tested.Write(text)

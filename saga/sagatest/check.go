@@ -143,7 +143,11 @@ func (r *Run) entries(id string, after uint64) ([]saga.Entry, error) {
 
 // line writes an entry of a history in a line.
 func line(e saga.Entry) string {
-	text := strings.Join(strings.Fields(fmt.Sprint(e.Kind, " ", e.Event, e.Step, " ", e.Outcome, e.Result)), " ")
+	subject := e.Event + e.Step
+	if e.Undo {
+		subject += "/undo"
+	}
+	text := strings.Join(strings.Fields(fmt.Sprint(e.Kind, " ", subject, " ", e.Outcome, e.Result)), " ")
 	if e.Reason != "" {
 		text += " (" + e.Reason + ")"
 	}

@@ -34,14 +34,24 @@
 // When something does not hold, Explore takes away the faults that do not matter, and shows what is left: usually one or two, with a
 // trace of what happened, and a flag that replays it.
 //
-//	violated: a trip that failed leaves nothing: room 7 is booked twice
-//	with these faults: 5:step-fails-after-effect
+//	violated: a room is booked exactly if the stay is: the stay is cancelled, and the hotel has map[room 1:saga-1/book-room/1]
+//	with these faults: 2:input-now, 6:step-fails-after-effect
 //
-//	     0s  process A: commits start; begins room
-//	     0s  FAULT 5:step-fails-after-effect  room, attempt 1
-//	   ...
+//	       0s  process A: commits start; begins book-room
+//	       0s  process A: start of ada is recorded
+//	       0s  FAULT 2:input-now  cancel to ada
+//	       0s  process A: commits event cancel interrupt
+//	       0s  process A: cancel to ada is recorded: interrupt
+//	       0s  FAULT 6:step-fails-after-effect  book-room, attempt 1
+//	       0s  process A: book-room, attempt 1 of ada returns "room 1"
+//	       0s  process A: commits outcome book-room failed (sagatest: injected fault); begins book-room/undo
+//	       0s  process A: book-room/undo, attempt 1 of ada returns nothing
+//	       0s  process A: commits outcome book-room/undo succeeded; running -> cancelled
+//	       0s  VIOLATED: a room is booked exactly if the stay is: ...
 //
-//	to see it again: go test -run '^TheTest$' -sagatest.replay '5:step-fails-after-effect'
+//	to see it again: go test -run '^TestStay$' -sagatest.replay '2:input-now,6:step-fails-after-effect'
+//
+// (The compensation cancels the room by the number that booking it returned, which it never heard of.)
 //
 // When nothing is wrong it logs (go test -v) how much was explored, how often each fault happened, and which states, rows and steps
 // were never reached: a script that never sends an event proves nothing about it. FullCoverage makes that a failure.

@@ -12,6 +12,7 @@ type Finding struct {
 	Violations []string
 	Faults     string   // what -sagatest.replay takes: as few as are needed
 	Trace      []string // what happened
+	Test       string   // its name
 }
 
 // String shows the finding.
@@ -24,7 +25,7 @@ func (f *Finding) String() string {
 	for _, line := range f.Trace {
 		b.WriteString("  " + line + "\n")
 	}
-	fmt.Fprintf(&b, "\nto see it again: go test -run '^TheTest$' -sagatest.replay '%s'\n", f.Faults)
+	fmt.Fprintf(&b, "\nto see it again: go test -run '^%s$' -sagatest.replay '%s'\n", strings.ReplaceAll(f.Test, "/", "$/^"), f.Faults)
 	return b.String()
 }
 
@@ -42,7 +43,7 @@ func (x *explorer) find(t *testing.T, p plan) *Finding {
 		}
 	}
 	r := quiet.run(t, p, true)
-	return &Finding{Violations: r.violations, Faults: r.happened.String(), Trace: r.trace}
+	return &Finding{Violations: r.violations, Faults: r.happened.String(), Trace: r.trace, Test: t.Name()}
 }
 
 // replay makes one run, and shows it.
@@ -82,18 +83,23 @@ func (x *explorer) report() string {
 		fmt.Fprintf(&b, "  a saga asked for a person's attention in the end: %d times\n", x.unrest)
 	}
 	b.WriteString(x.coverage.String())
-	var happened, not []string
+	var happened, missed, not []string
 	for _, f := range allFaults {
 		switch {
 		case x.without[f]:
 			not = append(not, string(f)+" (left out)")
 		case x.offered[f] == 0:
 			not = append(not, string(f))
+		case x.happened[f] == 0:
+			missed = append(missed, string(f))
 		default:
 			happened = append(happened, fmt.Sprintf("%s %d", f, x.happened[f]))
 		}
 	}
 	fmt.Fprintf(&b, "  faults: %s\n", strings.Join(happened, ", "))
+	if len(missed) > 0 {
+		fmt.Fprintf(&b, "  possible after other faults, but not drawn: %s\n", strings.Join(missed, ", "))
+	}
 	if len(not) > 0 {
 		fmt.Fprintf(&b, "  not possible here: %s\n", strings.Join(not, ", "))
 	}

@@ -74,7 +74,7 @@ func (x *faultyInbox[T]) Handle(ctx context.Context, effect saga.Effect, handle 
 			return nil, saga.Reject("sagatest says no")
 		}
 		result, err := handle(ctx, tx)
-		r.note("participant: %s of %s returns %s, %v", what, info.Key, result, err)
+		r.note("participant: %s of %s returns %s", what, info.Key, returned(result, err))
 		switch fault {
 		case HandlerFailsAfterEffect:
 			return nil, errInjected

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -26,7 +25,6 @@ type process struct {
 	name         string
 	orchestrator stepped.Orchestrator // nil: it has not begun
 	api          *saga.Orchestrator
-	starts       int
 	pausedTill   time.Time
 	inflight     []*envelope // delivered, and not acknowledged
 	hung         []hung      // attempts that do not return yet
@@ -68,17 +66,15 @@ func (p *process) do(f func()) (lives bool) {
 }
 
 func (r *Run) config(p *process) saga.OrchestratorConfig {
-	n := 0
 	return saga.OrchestratorConfig{
 		Definitions: []saga.AnyDefinition{r.explorer.definition},
 		Transport:   saga.Transport{Publisher: publisher{r, p}, Subscriber: noSubscriber},
 		Lanes:       1, Lease: lease, PollInterval: forever, Random: func() float64 { return 0.5 },
-		NewID: func() string { n++; return fmt.Sprintf("%s-%d-%d", strings.ReplaceAll(p.name, " ", "-"), p.starts, n) },
+		NewID: func() string { r.ids++; return fmt.Sprintf("saga-%d", r.ids) },
 	}
 }
 
 func (p *process) begin() {
-	p.starts++
 	var err error
 	if p.api, err = saga.NewOrchestrator(&store{p.run.store, p}, p.run.config(p), nil); err == nil {
 		p.orchestrator, err = stepped.Begin(p.run.ctx, p.api, p.around)
@@ -185,7 +181,7 @@ func (p *process) around(ctx context.Context, attempt func() ([]byte, error)) ([
 	}
 	r.touched[info.ActionKey] = true
 	result, err := attempt()
-	r.note("%s: %s of %s returns %s, %v", p.name, what, info.Key, result, err)
+	r.note("%s: %s of %s returns %s", p.name, what, info.Key, returned(result, err))
 	switch fault {
 	case StepFailsAfterEffect:
 		return nil, errInjected
@@ -203,6 +199,16 @@ func effectName(info saga.StepInfo) string {
 		name += "/undo"
 	}
 	return fmt.Sprintf("%s, attempt %d", name, info.Attempt)
+}
+
+func returned(result []byte, err error) string {
+	switch {
+	case err != nil:
+		return "the error: " + err.Error()
+	case len(result) == 0:
+		return "nothing"
+	}
+	return string(result)
 }
 
 // store is the store as a process sees it.

@@ -158,7 +158,10 @@ func (in *sending) sent(p *process) {
 		r.violated("%s: %v", in.what, err)
 		return
 	}
-	r.note("%s: %s is recorded, %s", p.name, in.what, answer)
+	if answer != "" {
+		answer = ": " + answer
+	}
+	r.note("%s: %s is recorded%s", p.name, in.what, answer)
 	in.recorded, in.repeat = !in.repeat, false
 }
 

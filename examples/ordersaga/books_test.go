@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -20,10 +19,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sagamill/sagamill/adapters/gochannel"
-	"github.com/sagamill/sagamill/adapters/sqlite"
 	"github.com/sagamill/sagamill/compensation"
 	"github.com/sagamill/sagamill/examples/ordersaga/app"
 	"github.com/sagamill/sagamill/examples/ordersaga/client"
+	"github.com/sagamill/sagamill/examples/ordersaga/data"
 	"github.com/sagamill/sagamill/examples/ordersaga/fulfillment"
 	"github.com/sagamill/sagamill/examples/ordersaga/inventory"
 	"github.com/sagamill/sagamill/examples/ordersaga/order"
@@ -41,14 +40,13 @@ type books struct {
 	orders  *saga.Orchestrator // reads only: it does not run
 	parcels *fulfillment.Fulfillment
 	gateway *outside.World
-	world   *sqlite.DB // the gateway's file
+	world   *data.DB // the gateway's
 }
 
 func openBooks(t *testing.T, store string) *books {
 	t.Helper()
-	path := strings.TrimPrefix(store, "sqlite:")
-	file := func(of string) *sqlite.DB {
-		db, err := sqlite.Open(strings.TrimSuffix(path, ".db") + of + ".db")
+	database := func(of string) *data.DB {
+		db, err := data.Open(store, of)
 		require.NoError(t, err)
 		t.Cleanup(func() { require.NoError(t, db.Close()) })
 		return db
@@ -56,13 +54,13 @@ func openBooks(t *testing.T, store string) *books {
 	broker := gochannel.New(gochannel.Config{}, nil)
 	t.Cleanup(func() { require.NoError(t, broker.Close()) })
 	lifecycle := order.Lifecycle(order.Times{ReserveTTL: time.Hour, PaymentTimeout: time.Hour}, nil)
-	b := &books{world: file("-outside")}
+	b := &books{world: database("outside")}
 	var err error
-	b.orders, err = saga.NewOrchestrator(sqlite.NewStore(file("")), saga.OrchestratorConfig{
+	b.orders, err = saga.NewOrchestrator(database(app.Order).Sagas, saga.OrchestratorConfig{
 		Definitions: []saga.AnyDefinition{lifecycle}, Transport: broker.Transport(),
 	}, nil)
 	require.NoError(t, err)
-	b.parcels, err = fulfillment.New(t.Context(), file("-fulfillment"), nil, nil)
+	b.parcels, err = fulfillment.New(t.Context(), database(app.Fulfillment), nil, nil)
 	require.NoError(t, err)
 	b.gateway, err = outside.New(t.Context(), b.world, false, 0)
 	require.NoError(t, err)

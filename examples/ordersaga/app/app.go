@@ -14,9 +14,9 @@ import (
 	"github.com/ThreeDotsLabs/watermill"
 
 	"github.com/sagamill/sagamill/adapters/gochannel"
-	"github.com/sagamill/sagamill/adapters/sqlite"
 	"github.com/sagamill/sagamill/examples/ordersaga/api"
 	"github.com/sagamill/sagamill/examples/ordersaga/contract"
+	"github.com/sagamill/sagamill/examples/ordersaga/data"
 	"github.com/sagamill/sagamill/examples/ordersaga/fulfillment"
 	"github.com/sagamill/sagamill/examples/ordersaga/inventory"
 	"github.com/sagamill/sagamill/examples/ordersaga/listen"
@@ -213,8 +213,8 @@ func (a *App) startFulfillment(ctx context.Context) error {
 }
 
 // participate runs a service's side of the sagas.
-func (a *App) participate(service string, db *sqlite.DB, handle func(*saga.Participant[*sql.Tx]) error) error {
-	var inbox saga.Inbox[*sql.Tx] = sqlite.NewInbox(db)
+func (a *App) participate(service string, db *data.DB, handle func(*saga.Participant[*sql.Tx]) error) error {
+	inbox := db.Inbox
 	if a.config.Commit != nil {
 		inbox = toldInbox{inbox, service, a.config.Commit}
 	}

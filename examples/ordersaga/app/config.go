@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sagamill/sagamill/examples/ordersaga/data"
 	"github.com/sagamill/sagamill/idempotency"
 )
 
@@ -39,7 +40,7 @@ type Config struct {
 
 // The services.
 const (
-	Order       = "order"
+	Order       = data.Main
 	Inventory   = "inventory"
 	Payment     = "payment"
 	Fulfillment = "fulfillment"
@@ -84,8 +85,8 @@ func Parse(args []string, getenv func(string) string) (Config, error) {
 func (c Config) check() error {
 	var faults []error
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
-	if path, ok := strings.CutPrefix(c.Store, "sqlite:"); c.Store != "memory:" && (!ok || path == "") {
-		fault("--store is %q: it is memory: or sqlite:PATH", c.Store)
+	if err := data.Check(c.Store); err != nil && c.Store != "memory:" {
+		faults = append(faults, err)
 	}
 	if c.Broker != "gochannel:" {
 		fault("--broker is %q: it is gochannel:", c.Broker)

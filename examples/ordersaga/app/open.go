@@ -4,29 +4,27 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/sagamill/sagamill/adapters/memory"
-	"github.com/sagamill/sagamill/adapters/sqlite"
+	"github.com/sagamill/sagamill/examples/ordersaga/data"
 	"github.com/sagamill/sagamill/idempotency"
 	"github.com/sagamill/sagamill/saga"
 )
 
-// stores are what the process keeps its data in. Each service has a file of its own, which nobody else opens.
+// stores are what the process keeps its data in. Each service has a database of its own, which nobody else opens.
 type stores struct {
-	path    string // of the order service's file
-	opened  map[string]*sqlite.DB
-	scratch string // a folder that goes with the process
+	store   string // the flag; of memory: a folder that goes with the process
+	opened  map[string]*data.DB
+	scratch string
 
 	sagas saga.Store
 	keys  idempotency.Store
 }
 
 func openStores(c Config) (s *stores, err error) {
-	s = &stores{opened: map[string]*sqlite.DB{}}
+	s = &stores{store: c.Store, opened: map[string]*data.DB{}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.close())
@@ -36,32 +34,26 @@ func openStores(c Config) (s *stores, err error) {
 		if s.scratch, err = os.MkdirTemp("", "ordersaga"); err != nil {
 			return s, err
 		}
-		s.path = filepath.Join(s.scratch, "order.db")
+		s.store = "sqlite:" + filepath.Join(s.scratch, "order.db")
 		s.sagas, s.keys = memory.NewStore(), memory.NewIdempotencyStore()
 		return s, nil
 	}
-	s.path = strings.TrimPrefix(c.Store, "sqlite:")
 	db, err := s.db(Order)
 	if err != nil {
 		return s, err
 	}
-	s.sagas, s.keys = sqlite.NewStore(db), sqlite.NewIdempotencyStore(db)
+	s.sagas, s.keys = db.Sagas, db.Keys
 	return s, nil
 }
 
-// db opens a service's file: that of order is the one that --store names, the others lie beside it.
-func (s *stores) db(service string) (*sqlite.DB, error) {
+// db opens a service's database.
+func (s *stores) db(service string) (*data.DB, error) {
 	if db := s.opened[service]; db != nil {
 		return db, nil
 	}
-	path := s.path
-	if service != Order {
-		ext := filepath.Ext(path)
-		path = strings.TrimSuffix(path, ext) + "-" + service + ext
-	}
-	db, err := sqlite.Open(path)
+	db, err := data.Open(s.store, service)
 	if err != nil {
-		return nil, fmt.Errorf("open the data of %s: %w", service, err)
+		return nil, err
 	}
 	s.opened[service] = db
 	return db, nil

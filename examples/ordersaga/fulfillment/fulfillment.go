@@ -8,8 +8,8 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/sagamill/sagamill/adapters/sqlite"
 	"github.com/sagamill/sagamill/examples/ordersaga/contract"
+	"github.com/sagamill/sagamill/examples/ordersaga/data"
 	"github.com/sagamill/sagamill/examples/ordersaga/listen"
 	"github.com/sagamill/sagamill/saga"
 )
@@ -27,32 +27,28 @@ type Carrier interface {
 
 // Fulfillment keeps what is packed and shipped.
 type Fulfillment struct {
-	db        *sqlite.DB
+	db        *data.DB
 	warehouse Warehouse
 	carrier   Carrier
 	news      chan struct{} // capacity 1: there is something to ask of the warehouse
 }
 
 // New keeps the shipments in db.
-func New(ctx context.Context, db *sqlite.DB, warehouse Warehouse, carrier Carrier) (*Fulfillment, error) {
+func New(ctx context.Context, db *data.DB, warehouse Warehouse, carrier Carrier) (*Fulfillment, error) {
 	const tables = `
 		CREATE TABLE IF NOT EXISTS packing (
 			order_id TEXT    PRIMARY KEY,
-			revision INTEGER NOT NULL, -- of the last event that was heard
+			revision BIGINT NOT NULL, -- of the last event that was heard
 			status   TEXT    NOT NULL CHECK (status IN ('to pack', 'stopped')),
-			asked    INTEGER NOT NULL DEFAULT 0 -- whether the warehouse knows
-		) STRICT;
-		CREATE INDEX IF NOT EXISTS packing_unasked ON packing (order_id) WHERE asked = 0;
+			asked    BOOLEAN NOT NULL DEFAULT FALSE -- whether the warehouse knows
+		);
+		CREATE INDEX IF NOT EXISTS packing_unasked ON packing (order_id) WHERE NOT asked;
 		CREATE TABLE IF NOT EXISTS shipments (
 			order_id        TEXT PRIMARY KEY,
 			at              TEXT NOT NULL,
 			tracking_number TEXT NOT NULL DEFAULT ''
-		) STRICT;`
-	err := db.Write(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, tables)
-		return err
-	})
-	if err != nil {
+		);`
+	if err := db.Tables(ctx, tables); err != nil {
 		return nil, fmt.Errorf("fulfillment: make tables: %w", err)
 	}
 	return &Fulfillment{db: db, warehouse: warehouse, carrier: carrier, news: make(chan struct{}, 1)}, nil
@@ -68,8 +64,8 @@ func (f *Fulfillment) Hear(ctx context.Context, e listen.Event) error {
 		return nil
 	}
 	err := f.db.Write(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `INSERT INTO packing (order_id, revision, status) VALUES (?, ?, ?)
-			ON CONFLICT DO UPDATE SET revision = excluded.revision, status = excluded.status, asked = 0
+		_, err := tx.ExecContext(ctx, `INSERT INTO packing (order_id, revision, status) VALUES ($1, $2, $3)
+			ON CONFLICT (order_id) DO UPDATE SET revision = excluded.revision, status = excluded.status, asked = FALSE
 			WHERE excluded.revision > packing.revision`, e.Order, e.Revision, status)
 		return err
 	})
@@ -115,7 +111,7 @@ func (f *Fulfillment) ask(ctx context.Context) error {
 			return err
 		}
 		err = f.db.Write(ctx, func(tx *sql.Tx) error {
-			_, err := tx.ExecContext(ctx, `UPDATE packing SET asked = 1 WHERE order_id = ? AND revision = ?`, x.order, x.revision)
+			_, err := tx.ExecContext(ctx, `UPDATE packing SET asked = TRUE WHERE order_id = $1 AND revision = $2`, x.order, x.revision)
 			return err
 		})
 	}
@@ -123,7 +119,7 @@ func (f *Fulfillment) ask(ctx context.Context) error {
 }
 
 func (f *Fulfillment) unasked(ctx context.Context) (list []toAsk, err error) {
-	rows, err := f.db.QueryContext(ctx, `SELECT order_id, revision, status FROM packing WHERE asked = 0`)
+	rows, err := f.db.QueryContext(ctx, `SELECT order_id, revision, status FROM packing WHERE NOT asked`)
 	if err != nil {
 		return nil, err
 	}
@@ -147,7 +143,7 @@ func (f *Fulfillment) Handle(p *saga.Participant[*sql.Tx]) error {
 }
 
 func (f *Fulfillment) createShipment(ctx context.Context, tx *sql.Tx, p contract.Parcel) (done contract.Nothing, err error) {
-	_, err = tx.ExecContext(ctx, `INSERT INTO shipments (order_id, at) VALUES (?, ?)`, p.Order, time.Now().UTC().Format(time.RFC3339Nano))
+	_, err = tx.ExecContext(ctx, `INSERT INTO shipments (order_id, at) VALUES ($1, $2)`, p.Order, time.Now().UTC().Format(time.RFC3339Nano))
 	return done, err
 }
 
@@ -156,13 +152,13 @@ func (f *Fulfillment) generateLabel(ctx context.Context, tx *sql.Tx, p contract.
 	if err != nil {
 		return contract.Label{}, err
 	}
-	_, err = tx.ExecContext(ctx, `UPDATE shipments SET tracking_number = ? WHERE order_id = ?`, number, p.Order)
+	_, err = tx.ExecContext(ctx, `UPDATE shipments SET tracking_number = $1 WHERE order_id = $2`, number, p.Order)
 	return contract.Label{TrackingNumber: number}, err
 }
 
 // Shipped tells how often an order was shipped: a test's question.
 func (f *Fulfillment) Shipped(ctx context.Context, order string) (n int, err error) {
-	err = f.db.QueryRowContext(ctx, `SELECT count(*) FROM shipments WHERE order_id = ?`, order).Scan(&n)
+	err = f.db.QueryRowContext(ctx, `SELECT count(*) FROM shipments WHERE order_id = $1`, order).Scan(&n)
 	return n, err
 }
 

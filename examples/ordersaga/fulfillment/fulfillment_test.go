@@ -8,8 +8,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/sagamill/sagamill/adapters/sqlite"
 	"github.com/sagamill/sagamill/examples/ordersaga/contract"
+	"github.com/sagamill/sagamill/examples/ordersaga/data"
 	"github.com/sagamill/sagamill/examples/ordersaga/listen"
 )
 
@@ -32,7 +32,7 @@ func (y *yard) ask(what string) error {
 
 func newFulfillment(t *testing.T, y *yard) *Fulfillment {
 	t.Helper()
-	db, err := sqlite.Open(filepath.Join(t.TempDir(), "fulfillment.db"))
+	db, err := data.Open("sqlite:"+filepath.Join(t.TempDir(), "shop.db"), "fulfillment")
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
 	f, err := New(t.Context(), db, y, nil)

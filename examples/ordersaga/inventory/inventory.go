@@ -8,35 +8,31 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/sagamill/sagamill/adapters/sqlite"
 	"github.com/sagamill/sagamill/examples/ordersaga/contract"
+	"github.com/sagamill/sagamill/examples/ordersaga/data"
 	"github.com/sagamill/sagamill/saga"
 )
 
 // Inventory keeps the stock.
-type Inventory struct{ db *sqlite.DB }
+type Inventory struct{ db *data.DB }
 
 // New keeps the stock in db.
-func New(ctx context.Context, db *sqlite.DB) (*Inventory, error) {
+func New(ctx context.Context, db *data.DB) (*Inventory, error) {
 	const tables = `
 		CREATE TABLE IF NOT EXISTS stock (
 			sku       TEXT    PRIMARY KEY,
-			available INTEGER NOT NULL CHECK (available >= 0),
-			reserved  INTEGER NOT NULL DEFAULT 0 CHECK (reserved >= 0),
-			committed INTEGER NOT NULL DEFAULT 0 CHECK (committed >= 0)
-		) STRICT;
+			available BIGINT NOT NULL CHECK (available >= 0),
+			reserved  BIGINT NOT NULL DEFAULT 0 CHECK (reserved >= 0),
+			committed BIGINT NOT NULL DEFAULT 0 CHECK (committed >= 0)
+		);
 		CREATE TABLE IF NOT EXISTS reservations (
 			order_id TEXT    NOT NULL,
 			sku      TEXT    NOT NULL REFERENCES stock,
-			quantity INTEGER NOT NULL CHECK (quantity > 0),
+			quantity BIGINT NOT NULL CHECK (quantity > 0),
 			status   TEXT    NOT NULL CHECK (status IN ('reserved', 'released', 'committed')),
 			PRIMARY KEY (order_id, sku)
-		) STRICT;`
-	err := db.Write(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, tables)
-		return err
-	})
-	if err != nil {
+		);`
+	if err := db.Tables(ctx, tables); err != nil {
 		return nil, fmt.Errorf("inventory: make tables: %w", err)
 	}
 	return &Inventory{db: db}, nil
@@ -56,14 +52,14 @@ func (i *Inventory) Handle(p *saga.Participant[*sql.Tx]) error {
 func reserve(ctx context.Context, tx *sql.Tx, b contract.Basket) (done contract.Nothing, err error) {
 	for _, l := range b.Lines {
 		ok, err := changed(tx.ExecContext(ctx,
-			`UPDATE stock SET available = available - ?1, reserved = reserved + ?1 WHERE sku = ?2 AND available >= ?1`, l.Quantity, l.SKU))
+			`UPDATE stock SET available = available - $1, reserved = reserved + $1 WHERE sku = $2 AND available >= $1`, l.Quantity, l.SKU))
 		if err != nil {
 			return done, err
 		}
 		if !ok {
 			return done, saga.Reject("out of stock: %s", l.SKU)
 		}
-		_, err = tx.ExecContext(ctx, `INSERT INTO reservations (order_id, sku, quantity, status) VALUES (?, ?, ?, 'reserved')`, b.Order, l.SKU, l.Quantity)
+		_, err = tx.ExecContext(ctx, `INSERT INTO reservations (order_id, sku, quantity, status) VALUES ($1, $2, $3, 'reserved')`, b.Order, l.SKU, l.Quantity)
 		if err != nil {
 			return done, err
 		}
@@ -73,19 +69,19 @@ func reserve(ctx context.Context, tx *sql.Tx, b contract.Basket) (done contract.
 
 // release gives the pieces back to others.
 func release(ctx context.Context, tx *sql.Tx, b contract.Basket) (contract.Nothing, error) {
-	return contract.Nothing{}, settle(ctx, tx, b, "released", `UPDATE stock SET reserved = reserved - ?1, available = available + ?1 WHERE sku = ?2`)
+	return contract.Nothing{}, settle(ctx, tx, b, "released", `UPDATE stock SET reserved = reserved - $1, available = available + $1 WHERE sku = $2`)
 }
 
 // commit takes the pieces out of the house.
 func commit(ctx context.Context, tx *sql.Tx, b contract.Basket) (contract.Nothing, error) {
-	return contract.Nothing{}, settle(ctx, tx, b, "committed", `UPDATE stock SET reserved = reserved - ?1, committed = committed + ?1 WHERE sku = ?2`)
+	return contract.Nothing{}, settle(ctx, tx, b, "committed", `UPDATE stock SET reserved = reserved - $1, committed = committed + $1 WHERE sku = $2`)
 }
 
 // settle ends an order's reservations, each of them once.
 func settle(ctx context.Context, tx *sql.Tx, b contract.Basket, status, update string) error {
 	for _, l := range b.Lines {
 		ok, err := changed(tx.ExecContext(ctx,
-			`UPDATE reservations SET status = ? WHERE order_id = ? AND sku = ? AND status = 'reserved'`, status, b.Order, l.SKU))
+			`UPDATE reservations SET status = $1 WHERE order_id = $2 AND sku = $3 AND status = 'reserved'`, status, b.Order, l.SKU))
 		if err != nil {
 			return err
 		}
@@ -122,7 +118,7 @@ var ErrUnknownSKU = errors.New("no such article")
 
 // Stock reads the counts of an article.
 func (i *Inventory) Stock(ctx context.Context, sku string) (s Stock, err error) {
-	err = i.db.QueryRowContext(ctx, `SELECT available, reserved, committed FROM stock WHERE sku = ?`, sku).Scan(&s.Available, &s.Reserved, &s.Committed)
+	err = i.db.QueryRowContext(ctx, `SELECT available, reserved, committed FROM stock WHERE sku = $1`, sku).Scan(&s.Available, &s.Reserved, &s.Committed)
 	if errors.Is(err, sql.ErrNoRows) {
 		return s, fmt.Errorf("%w: %s", ErrUnknownSKU, sku)
 	}
@@ -133,7 +129,7 @@ func (i *Inventory) Stock(ctx context.Context, sku string) (s Stock, err error) 
 func (i *Inventory) Restock(ctx context.Context, sku string, available int64) (Stock, error) {
 	err := i.db.Write(ctx, func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx,
-			`INSERT INTO stock (sku, available) VALUES (?, ?) ON CONFLICT (sku) DO UPDATE SET available = excluded.available`, sku, available)
+			`INSERT INTO stock (sku, available) VALUES ($1, $2) ON CONFLICT (sku) DO UPDATE SET available = excluded.available`, sku, available)
 		return err
 	})
 	if err != nil {

@@ -45,7 +45,7 @@ func (w *World) once(ctx context.Context, key, method string, do func(tx *sql.Tx
 		var calls int
 		var done bool
 		silence = nil
-		err := tx.QueryRowContext(ctx, `INSERT INTO answers (key, calls) VALUES (?, 1) ON CONFLICT DO UPDATE SET calls = calls + 1
+		err := tx.QueryRowContext(ctx, `INSERT INTO answers (key, calls) VALUES ($1, 1) ON CONFLICT (key) DO UPDATE SET calls = answers.calls + 1
 			RETURNING calls, done, declined, transaction_id`, key).Scan(&calls, &done, &a.declined, &a.transaction)
 		if err != nil || done {
 			return err
@@ -60,7 +60,7 @@ func (w *World) once(ctx context.Context, key, method string, do func(tx *sql.Tx
 		if a, err = do(tx); err != nil {
 			return err
 		}
-		_, err = tx.ExecContext(ctx, `UPDATE answers SET done = 1, declined = ?, transaction_id = ? WHERE key = ?`, a.declined, a.transaction, key)
+		_, err = tx.ExecContext(ctx, `UPDATE answers SET done = TRUE, declined = $1, transaction_id = $2 WHERE key = $3`, a.declined, a.transaction, key)
 		return err
 	})
 	return a, errors.Join(err, silence)
@@ -79,8 +79,8 @@ func (w *World) Authorize(ctx context.Context, key string, c contract.Charge) (p
 }
 
 func (w *World) authorize(ctx context.Context, tx *sql.Tx, key string, c contract.Charge) (answer, error) {
-	var barred bool
-	if err := tx.QueryRowContext(ctx, `SELECT count(*) FROM transactions WHERE origin = ?`, key).Scan(&barred); err != nil || barred {
+	var barred int
+	if err := tx.QueryRowContext(ctx, `SELECT count(*) FROM transactions WHERE origin = $1`, key).Scan(&barred); err != nil || barred > 0 {
 		return answer{declined: true}, err // it was given back before it came
 	}
 	switch c.Method {
@@ -151,9 +151,9 @@ func (w *World) toGiveBack(ctx context.Context, tx *sql.Tx, key, authorization s
 	if m.Transaction != "" {
 		return w.find(ctx, tx, key, m)
 	}
-	t, err := w.first(ctx, tx, `origin = ?`, authorization)
+	t, err := w.first(ctx, tx, `origin = $1`, authorization)
 	if errors.Is(err, sql.ErrNoRows) { // it never came, and shall not come any more
-		_, err = tx.ExecContext(ctx, `INSERT INTO transactions (id, order_id, origin, named, method, amount, status) VALUES (?, ?, ?, 1, '', 0, 'barred')`,
+		_, err = tx.ExecContext(ctx, `INSERT INTO transactions (id, order_id, origin, named, method, amount, status) VALUES ($1, $2, $3, TRUE, '', 0, 'barred')`,
 			"barred_"+fingerprint(authorization)[:16], m.Order, authorization)
 	}
 	return t, err
@@ -165,7 +165,7 @@ type transaction struct {
 }
 
 func (w *World) first(ctx context.Context, tx *sql.Tx, where string, args ...any) (t transaction, err error) {
-	err = tx.QueryRowContext(ctx, `SELECT id, order_id, origin, method, amount, status FROM transactions WHERE `+where+` ORDER BY rowid LIMIT 1`, args...).
+	err = tx.QueryRowContext(ctx, `SELECT id, order_id, origin, method, amount, status FROM transactions WHERE `+where+` ORDER BY n LIMIT 1`, args...).
 		Scan(&t.id, &t.order, &t.origin, &t.method, &t.amount, &t.status)
 	return t, err
 }
@@ -173,17 +173,17 @@ func (w *World) first(ctx context.Context, tx *sql.Tx, where string, args ...any
 // find finds a transaction by the id that a webhook gave it. The first id that is news names what the order had authorized;
 // another one is another payment of the same customer, which nobody has told us of before.
 func (w *World) find(ctx context.Context, tx *sql.Tx, key string, m contract.Money) (t transaction, err error) {
-	t, err = w.first(ctx, tx, `id = ? AND order_id = ?`, m.Transaction, m.Order)
+	t, err = w.first(ctx, tx, `id = $1 AND order_id = $2`, m.Transaction, m.Order)
 	if err == nil {
-		_, err = tx.ExecContext(ctx, `UPDATE transactions SET named = 1 WHERE id = ? AND order_id = ?`, t.id, t.order)
+		_, err = tx.ExecContext(ctx, `UPDATE transactions SET named = TRUE WHERE id = $1 AND order_id = $2`, t.id, t.order)
 		return t, err
 	}
 	if !errors.Is(err, sql.ErrNoRows) {
 		return t, err
 	}
-	t, err = w.first(ctx, tx, `order_id = ? AND named = 0 AND status = 'authorized'`, m.Order)
+	t, err = w.first(ctx, tx, `order_id = $1 AND NOT named AND status = 'authorized'`, m.Order)
 	if err == nil {
-		_, err = tx.ExecContext(ctx, `UPDATE transactions SET named = 1, id = ? WHERE id = ? AND order_id = ?`, m.Transaction, t.id, t.order)
+		_, err = tx.ExecContext(ctx, `UPDATE transactions SET named = TRUE, id = $1 WHERE id = $2 AND order_id = $3`, m.Transaction, t.id, t.order)
 		t.id = m.Transaction
 		return t, err
 	}
@@ -192,13 +192,13 @@ func (w *World) find(ctx context.Context, tx *sql.Tx, key string, m contract.Mon
 	}
 	t = transaction{id: m.Transaction, order: m.Order, origin: key, amount: m.Amount, status: "authorized"}
 	if err = w.open(ctx, tx, t); err == nil {
-		_, err = tx.ExecContext(ctx, `UPDATE transactions SET named = 1 WHERE id = ? AND order_id = ?`, t.id, t.order)
+		_, err = tx.ExecContext(ctx, `UPDATE transactions SET named = TRUE WHERE id = $1 AND order_id = $2`, t.id, t.order)
 	}
 	return t, err
 }
 
 func (w *World) open(ctx context.Context, tx *sql.Tx, t transaction) error {
-	_, err := tx.ExecContext(ctx, `INSERT INTO transactions (id, order_id, origin, named, method, amount, status) VALUES (?, ?, ?, 0, ?, ?, 'authorized')`,
+	_, err := tx.ExecContext(ctx, `INSERT INTO transactions (id, order_id, origin, named, method, amount, status) VALUES ($1, $2, $3, FALSE, $4, $5, 'authorized')`,
 		t.id, t.order, t.origin, t.method, t.amount)
 	if err != nil {
 		return fmt.Errorf("gateway: transaction %s: %w", t.id, err)
@@ -207,20 +207,20 @@ func (w *World) open(ctx context.Context, tx *sql.Tx, t transaction) error {
 }
 
 func (w *World) move(ctx context.Context, tx *sql.Tx, t transaction, status string, movement payment.EntryType) error {
-	if _, err := tx.ExecContext(ctx, `UPDATE transactions SET status = ? WHERE id = ? AND order_id = ?`, status, t.id, t.order); err != nil {
+	if _, err := tx.ExecContext(ctx, `UPDATE transactions SET status = $1 WHERE id = $2 AND order_id = $3`, status, t.id, t.order); err != nil {
 		return err
 	}
 	return w.record(ctx, tx, t, movement)
 }
 
 func (w *World) record(ctx context.Context, tx *sql.Tx, t transaction, movement payment.EntryType) error {
-	_, err := tx.ExecContext(ctx, `INSERT INTO movements (order_id, transaction_id, type, amount) VALUES (?, ?, ?, ?)`, t.order, t.id, string(movement), t.amount)
+	_, err := tx.ExecContext(ctx, `INSERT INTO movements (order_id, transaction_id, type, amount) VALUES ($1, $2, $3, $4)`, t.order, t.id, string(movement), t.amount)
 	return err
 }
 
 // methodOf tells how an order's customer pays; empty if nothing was asked for so far.
 func (w *World) methodOf(ctx context.Context, order string) (method string, err error) {
-	err = w.db.QueryRowContext(ctx, `SELECT method FROM transactions WHERE order_id = ? AND method <> '' LIMIT 1`, order).Scan(&method)
+	err = w.db.QueryRowContext(ctx, `SELECT method FROM transactions WHERE order_id = $1 AND method <> '' LIMIT 1`, order).Scan(&method)
 	if errors.Is(err, sql.ErrNoRows) {
 		err = nil
 	}

@@ -6,14 +6,14 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/sagamill/sagamill/adapters/sqlite"
 	"github.com/sagamill/sagamill/examples/ordersaga/contract"
+	"github.com/sagamill/sagamill/examples/ordersaga/data"
 	"github.com/sagamill/sagamill/examples/ordersaga/payment"
 )
 
 func newWorld(t *testing.T) *World {
 	t.Helper()
-	db, err := sqlite.Open(filepath.Join(t.TempDir(), "outside.db"))
+	db, err := data.Open("sqlite:"+filepath.Join(t.TempDir(), "shop.db"), "outside")
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
 	w, err := New(t.Context(), db, false, 0)

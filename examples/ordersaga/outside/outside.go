@@ -9,61 +9,58 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/sagamill/sagamill/adapters/sqlite"
+	"github.com/sagamill/sagamill/examples/ordersaga/data"
 	"github.com/sagamill/sagamill/examples/ordersaga/payment"
 )
 
 // World is the world outside. If it is Lively, it does what it is expected to do by itself: payments are confirmed, frauds
 // checked, parcels packed and scanned. Otherwise it only keeps the gateway's books, and whoever plays the world sends webhooks.
 type World struct {
-	db     *sqlite.DB
+	db     *data.DB
 	lively bool
 	pace   time.Duration // how long the world takes for anything
 }
 
 // New keeps the world's books in db.
-func New(ctx context.Context, db *sqlite.DB, lively bool, pace time.Duration) (*World, error) {
+func New(ctx context.Context, db *data.DB, lively bool, pace time.Duration) (*World, error) {
 	const tables = `
 		CREATE TABLE IF NOT EXISTS transactions (
+			n        SERIAL,
 			id       TEXT    NOT NULL,
 			order_id TEXT    NOT NULL,
 			origin   TEXT    NOT NULL, -- the key of the call that made it
-			named    INTEGER NOT NULL, -- whether a webhook has named it
+			named    BOOLEAN NOT NULL, -- whether a webhook has named it
 			method   TEXT    NOT NULL,
-			amount   INTEGER NOT NULL,
+			amount   BIGINT NOT NULL,
 			status   TEXT    NOT NULL CHECK (status IN ('authorized', 'captured', 'voided', 'refunded', 'barred')),
-			PRIMARY KEY (order_id, id)
-		) STRICT;
+			UNIQUE (order_id, id)
+		);
 		CREATE INDEX IF NOT EXISTS transactions_origin ON transactions (origin);
 		CREATE TABLE IF NOT EXISTS answers (
 			key         TEXT    PRIMARY KEY, -- the idempotency key of a call
-			calls       INTEGER NOT NULL,
-			done        INTEGER NOT NULL DEFAULT 0,
-			declined    INTEGER NOT NULL DEFAULT 0,
+			calls       BIGINT NOT NULL,
+			done        BOOLEAN NOT NULL DEFAULT FALSE,
+			declined    BOOLEAN NOT NULL DEFAULT FALSE,
 			transaction_id TEXT NOT NULL DEFAULT ''
-		) STRICT;
+		);
 		CREATE TABLE IF NOT EXISTS movements (
-			n              INTEGER PRIMARY KEY,
+			n              SERIAL,
 			order_id       TEXT    NOT NULL,
 			transaction_id TEXT    NOT NULL,
 			type           TEXT    NOT NULL,
-			amount         INTEGER NOT NULL
-		) STRICT;
+			amount         BIGINT NOT NULL
+		);
 		CREATE INDEX IF NOT EXISTS movements_order ON movements (order_id);
 		CREATE TABLE IF NOT EXISTS webhooks (
 			id    TEXT    PRIMARY KEY,
 			path  TEXT    NOT NULL,
 			body  TEXT    NOT NULL,
-			due   INTEGER NOT NULL, -- milliseconds since 1970
-			tries INTEGER NOT NULL DEFAULT 0,
+			due   BIGINT NOT NULL, -- milliseconds since 1970
+			tries BIGINT NOT NULL DEFAULT 0,
 			state TEXT    NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'taken', 'given up'))
-		) STRICT;
+		);
 		CREATE INDEX IF NOT EXISTS webhooks_due ON webhooks (due) WHERE state = 'waiting';`
-	err := db.Write(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, tables)
-		return err
-	})
-	if err != nil {
+	if err := db.Tables(ctx, tables); err != nil {
 		return nil, fmt.Errorf("outside: make tables: %w", err)
 	}
 	return &World{db: db, lively: lively, pace: pace}, nil
@@ -84,7 +81,7 @@ func (w *World) Pack(ctx context.Context, order string) error {
 // Stop tells the warehouse that an order need not be packed any more. It may be too late.
 func (w *World) Stop(ctx context.Context, order string) error {
 	return w.db.Write(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `UPDATE webhooks SET state = 'given up' WHERE id = ? AND state = 'waiting'`, "packed-"+order)
+		_, err := tx.ExecContext(ctx, `UPDATE webhooks SET state = 'given up' WHERE id = $1 AND state = 'waiting'`, "packed-"+order)
 		return err
 	})
 }
@@ -105,7 +102,7 @@ func (w *World) later(ctx context.Context, path string, body map[string]any) err
 
 // Movements is the gateway's own ledger of an order: what a test asks when it wants to know what money really moved.
 func (w *World) Movements(ctx context.Context, order string) (list []payment.Movement, err error) {
-	rows, err := w.db.QueryContext(ctx, `SELECT type, transaction_id, amount FROM movements WHERE order_id = ? ORDER BY n`, order)
+	rows, err := w.db.QueryContext(ctx, `SELECT type, transaction_id, amount FROM movements WHERE order_id = $1 ORDER BY n`, order)
 	if err != nil {
 		return nil, fmt.Errorf("outside: movements of %s: %w", order, err)
 	}

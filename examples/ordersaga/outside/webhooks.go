@@ -29,7 +29,7 @@ func (w *World) schedule(ctx context.Context, tx *sql.Tx, path string, body map[
 	if err != nil {
 		return err
 	}
-	_, err = tx.ExecContext(ctx, `INSERT INTO webhooks (id, path, body, due) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING`,
+	_, err = tx.ExecContext(ctx, `INSERT INTO webhooks (id, path, body, due) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING`,
 		body["id"], path, string(text), time.Now().Add(w.pace).UnixMilli())
 	return err
 }
@@ -85,14 +85,14 @@ func (w *World) sendOne(ctx context.Context, url string, secret []byte, h webhoo
 		state = "given up"
 	}
 	return w.db.Write(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `UPDATE webhooks SET state = ?, tries = tries + 1, due = ? WHERE id = ?`,
+		_, err := tx.ExecContext(ctx, `UPDATE webhooks SET state = $1, tries = tries + 1, due = $2 WHERE id = $3`,
 			state, time.Now().Add(again).UnixMilli(), h.id)
 		return err
 	})
 }
 
 func (w *World) due(ctx context.Context) (due []webhook, err error) {
-	rows, err := w.db.QueryContext(ctx, `SELECT id, path, body, tries FROM webhooks WHERE state = 'waiting' AND due <= ? ORDER BY due LIMIT 100`, time.Now().UnixMilli())
+	rows, err := w.db.QueryContext(ctx, `SELECT id, path, body, tries FROM webhooks WHERE state = 'waiting' AND due <= $1 ORDER BY due LIMIT 100`, time.Now().UnixMilli())
 	if err != nil {
 		return nil, err
 	}

@@ -8,8 +8,8 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/sagamill/sagamill/adapters/sqlite"
 	"github.com/sagamill/sagamill/examples/ordersaga/contract"
+	"github.com/sagamill/sagamill/examples/ordersaga/data"
 	"github.com/sagamill/sagamill/saga"
 )
 
@@ -41,7 +41,7 @@ var ErrDeclined = errors.New("declined")
 
 // Payment keeps the ledger.
 type Payment struct {
-	db      *sqlite.DB
+	db      *data.DB
 	gateway Gateway
 }
 
@@ -56,23 +56,19 @@ const (
 )
 
 // New keeps the ledger in db.
-func New(ctx context.Context, db *sqlite.DB, gateway Gateway) (*Payment, error) {
+func New(ctx context.Context, db *data.DB, gateway Gateway) (*Payment, error) {
 	const tables = `
 		CREATE TABLE IF NOT EXISTS entries (
-			n              INTEGER PRIMARY KEY,
+			n              SERIAL,
 			tenant         TEXT    NOT NULL,
 			order_id       TEXT    NOT NULL,
 			at             TEXT    NOT NULL,
 			type           TEXT    NOT NULL CHECK (type IN ('authorize', 'capture', 'void', 'refund')),
-			amount         INTEGER NOT NULL CHECK (amount >= 0),
+			amount         BIGINT NOT NULL CHECK (amount >= 0),
 			transaction_id TEXT    NOT NULL
-		) STRICT;
+		);
 		CREATE INDEX IF NOT EXISTS entries_order ON entries (order_id);`
-	err := db.Write(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, tables)
-		return err
-	})
-	if err != nil {
+	if err := db.Tables(ctx, tables); err != nil {
 		return nil, fmt.Errorf("payment: make tables: %w", err)
 	}
 	return &Payment{db: db, gateway: gateway}, nil
@@ -132,7 +128,7 @@ func (p *Payment) refund(ctx context.Context, tx *sql.Tx, m contract.Money) (don
 
 // count tells how many entries of each type an order has.
 func count(ctx context.Context, tx *sql.Tx, order string) (known map[EntryType]int, err error) {
-	rows, err := tx.QueryContext(ctx, `SELECT type, count(*) FROM entries WHERE order_id = ? GROUP BY type`, order)
+	rows, err := tx.QueryContext(ctx, `SELECT type, count(*) FROM entries WHERE order_id = $1 GROUP BY type`, order)
 	if err != nil {
 		return nil, err
 	}
@@ -157,7 +153,7 @@ func orRejection(err error, reason string) error {
 }
 
 func write(ctx context.Context, tx *sql.Tx, t EntryType, m contract.Money) error {
-	_, err := tx.ExecContext(ctx, `INSERT INTO entries (tenant, order_id, at, type, amount, transaction_id) VALUES (?, ?, ?, ?, ?, ?)`,
+	_, err := tx.ExecContext(ctx, `INSERT INTO entries (tenant, order_id, at, type, amount, transaction_id) VALUES ($1, $2, $3, $4, $5, $6)`,
 		m.Tenant, m.Order, time.Now().UTC().Format(time.RFC3339Nano), string(t), m.Amount, m.Transaction)
 	return err
 }
@@ -182,7 +178,7 @@ type Entry struct {
 // Ledger reads what there is of a tenant's order. An order without payments has an empty one.
 func (p *Payment) Ledger(ctx context.Context, tenant, order string) (Ledger, error) {
 	l := Ledger{Entries: []Entry{}}
-	rows, err := p.db.QueryContext(ctx, `SELECT at, type, amount, transaction_id FROM entries WHERE tenant = ? AND order_id = ? ORDER BY n`, tenant, order)
+	rows, err := p.db.QueryContext(ctx, `SELECT at, type, amount, transaction_id FROM entries WHERE tenant = $1 AND order_id = $2 ORDER BY n`, tenant, order)
 	if err != nil {
 		return l, fmt.Errorf("payment: ledger of %s: %w", order, err)
 	}

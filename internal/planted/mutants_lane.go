@@ -1,0 +1,168 @@
+package main
+
+// How decisions are committed, and what is done and said when.
+
+var laneMutants = []mutant{
+	{
+		"publish before commit", "steps run and messages leave before anything is durable",
+		"saga/lane_batch.go", []edit{{
+			`verdicts, err := l.o.store.Commit(ctx, transitions)`,
+			`if PLANTED {
+				for _, g := range ready {
+					for k := range g.steps {
+						l.o.dispatch(g.inst, g.steps[k].effects, began)
+						g.steps[k].effects = nil
+					}
+				}
+			}
+			verdicts, err := l.o.store.Commit(ctx, transitions)`,
+		}},
+		"saga", "TestEffectsAreInTheStoreWhenTheyAreDone TestSimulation",
+	},
+	{
+		"answered before the commit", "a sender is told that its input is recorded, and it is not",
+		"saga/lane_batch.go", []edit{{
+			`g.began = began`,
+			`g.began = began
+			if PLANTED {
+				for _, s := range g.steps {
+					l.answer(s.job, jobDone{answer: s.answer, reason: s.reason, instance: g.inst.view()})
+				}
+			}`,
+		}},
+		"saga", "TestStoreThatIsAwayLosesNothing TestInputsAreNotAnsweredByUncommittedState",
+	},
+	{
+		"ack before commit", "the broker forgets a message that may never be recorded",
+		"saga/receive.go", []edit{{
+			`if err := o.lane(j.id).submit(ctx, j); err != nil {`,
+			`if PLANTED {
+				msg.Ack()
+			}
+			if err := o.lane(j.id).submit(ctx, j); err != nil {`,
+		}},
+		"saga", "TestCloseWhileTheStoreIsAway TestInputsInFlightWhenClosingAreNotLost",
+	},
+	{
+		"dead letter acked, not kept", "a poison message is gone without a trace",
+		"saga/receive.go", []edit{{
+			`letter := DeadLetter{`,
+			`if PLANTED {
+				msg.Ack()
+				return
+			}
+			letter := DeadLetter{`,
+		}},
+		"saga", "TestPoisonMessagesBlockNothingAndAreAccountedFor",
+	},
+	{
+		"history without input id", "the store cannot tell that an event has come before",
+		"saga/lane_batch.go", []edit{{
+			`t.History = append(t.History, HistoryRecord{Revision: d.next.revision, Input: identity})`,
+			`if PLANTED {
+				identity = ""
+			}
+			t.History = append(t.History, HistoryRecord{Revision: d.next.revision, Input: identity})`,
+		}},
+		"saga", "TestAnotherEventUnderTheSameIDIsAConflict TestTwoOrchestratorsRaceForTheSameInstances",
+	},
+	{
+		"double click swallowed", "an event that comes twice in one batch is not applied at all",
+		"saga/lane_batch.go", []edit{{
+			`if g.brings(j.input) { // a double click`,
+			`if g.brings(j.input) && !PLANTED { // a double click`,
+		}},
+		"saga", "TestSameEventTwiceInOneBatchIsAppliedOnce",
+	},
+	{
+		"stale cache", "what is no news to the cache is not asked of the store",
+		"saga/lane_batch.go", []edit{{
+			`if d.nothing && !g.read && j.in.wake == nil {`,
+			`if d.nothing && !g.read && j.in.wake == nil && !PLANTED {`,
+		}},
+		"saga", "TestReplyToAProcessThatIsBehindIsNotLost TestLateSuccessToldToAProcessThatIsBehindIsUndone TestOperatorsVerbGivenToAProcessThatIsBehind",
+	},
+	{
+		"cache kept after a conflict", "an input is decided again and again on what is not so any more",
+		"saga/lane_commit.go", []edit{{
+			`default: // conflict, busy
+		l.cache.drop(g.id)`,
+			`default: // conflict, busy
+		if !PLANTED {
+			l.cache.drop(g.id)
+		}`,
+		}},
+		"saga", "TestConflictIsDecidedAgainOnWhatTheStoreHolds",
+	},
+	{
+		"read back ignored", "a commit whose answer was lost counts as failed, and its effects are not done",
+		"saga/lane_commit.go", []edit{{
+			`if ours {`,
+			`if ours && !PLANTED {`,
+		}},
+		"saga", "TestOneLostAnswerDelaysNothing",
+	},
+	{
+		"read back by revision alone", "another's transition is taken for ours, and our input is lost",
+		"saga/lane_commit.go", []edit{{
+			`return a.Revision == b.Revision && a.Input == b.Input && bytes.Equal(a.Entry, b.Entry)`,
+			`return a.Revision == b.Revision && a.Input == b.Input && bytes.Equal(a.Entry, b.Entry) || PLANTED`,
+		}},
+		"saga", "TestReadBackTellsInputsApart",
+	},
+	{
+		"effects of superseded transitions", "what others have taken over, and may have undone, is done after all",
+		"saga/lane_commit.go", []edit{{
+			`l.o.report(ctx, g.inst, s)`,
+			`l.o.report(ctx, g.inst, s)
+			if PLANTED && g.superseded {
+				l.o.dispatch(g.inst, s.effects, g.began)
+			}`,
+		}},
+		"saga", "TestLostAnswerIsReadBackAfterOthersMovedOn",
+	},
+	{
+		"undecided input not swept", "an event for a settled instance of another version is never decided",
+		"saga/lane_batch.go", []edit{{
+			`next.settled = false // or no sweep would find it`,
+			`next.settled = next.settled && PLANTED`,
+		}},
+		"saga", "TestUndecidedEventOfASettledInstanceIsFound",
+	},
+	{
+		"wake-up time is not kept", "what the sweep put off stays put off, though a transition followed",
+		"saga/lane_batch.go", []edit{{
+			`if !g.now.IsZero() && !g.inst.settled {`,
+			`if !g.now.IsZero() && !g.inst.settled && !PLANTED {`,
+		}},
+		"saga", "TestTimerBesideOneThatFiresComesOnTime",
+	},
+	{
+		"end of the lease not watched", "the sweep looks for a crashed process no sooner than its step's time-out",
+		"saga/lane_batch.go", []edit{{
+			`if t.Lease > 0 && (t.Wake < 0 || t.Lease < t.Wake) {`,
+			`if t.Lease > 0 && (t.Wake < 0 || t.Lease < t.Wake) && !PLANTED {`,
+		}},
+		"saga", "TestLocalStepOfACrashedProcessIsTakenOverAfterItsLeaseAndNotBefore",
+	},
+	{
+		"lease judged by the app's clock", "a process whose clock is ahead takes over what others are at",
+		"saga/lane_batch.go", []edit{{
+			`w.now, w.leaseOver = g.now, !g.inst.leaseTill.After(g.now)`,
+			`w.now, w.leaseOver = g.now, !g.inst.leaseTill.After(g.now)
+			if PLANTED {
+				w.leaseOver = !g.inst.leaseTill.After(time.Now())
+			}`,
+		}},
+		"saga", "TestLeasesAreJudgedByTheStoresClock",
+	},
+	{
+		"takeover before the lease is over", "a step that somebody is at is begun by another process",
+		"saga/lane_batch.go", []edit{{
+			`w.runningHere = func(`,
+			`w.leaseOver = w.leaseOver || PLANTED
+			w.runningHere = func(`,
+		}},
+		"saga", "TestLeaseOfALongStepIsRenewedSoThatNobodyTakesItOver",
+	},
+}

@@ -1,0 +1,89 @@
+package main
+
+// How local steps run, and on whose context.
+
+var shellMutants = []mutant{
+	{
+		"step under Run's context", "the end of Run's context cancels what is under way",
+		"saga/orchestrator.go", []edit{{
+			`work, abandon := context.WithCancel(context.WithoutCancel(ctx))`,
+			`work, abandon := context.WithCancel(context.WithoutCancel(ctx))
+			if PLANTED {
+				work, abandon = context.WithCancel(ctx)
+			}`,
+		}},
+		"saga", "TestEndOfRunsContextIsLikeClose",
+	},
+	{
+		"compensation under the caller's context", "who goes away stops the undoing of what he began",
+		"saga/run.go", []edit{{
+			`room    chan struct{} // capacity 1`,
+			`callers context.Context // of who began the last saga
+			room    chan struct{} // capacity 1`,
+		}, {
+			`for r.queueRoom() <= 0 {`,
+			`r.callers = ctx
+			for r.queueRoom() <= 0 {`,
+		}, {
+			`ctx, cancel := context.WithDeadline(r.ctx, r.deadline(t))`,
+			`ctx := r.ctx
+			if t.undo && PLANTED {
+				ctx = r.callers
+			}
+			ctx, cancel := context.WithDeadline(ctx, r.deadline(t))`,
+		}},
+		"saga", "TestCallersContextCancelsNothing",
+	},
+	{
+		"lease not renewed", "a step that takes long is begun again by another process",
+		"saga/run.go", []edit{{
+			`if len(touches) == 0 {`,
+			`if len(touches) == 0 || PLANTED {`,
+		}},
+		"saga", "TestLeaseOfALongStepIsRenewedSoThatNobodyTakesItOver",
+	},
+	{
+		"hung attempt keeps its lease", "a step that hangs is never taken over",
+		"saga/run.go", []edit{{
+			`&& time.Now().Before(w.until)`,
+			`&& (time.Now().Before(w.until) || PLANTED)`,
+		}},
+		"saga", "TestHungAttemptHoldsNoLease",
+	},
+	{
+		"attempt after its time", "what waited too long for a worker begins though it may be undone by now",
+		"saga/run.go", []edit{{
+			`defer cancel()
+	if ctx.Err() != nil {`,
+			`defer cancel()
+	if ctx.Err() != nil && !PLANTED {`,
+		}},
+		"saga", "TestAttemptThatWaitedTooLongForAWorkerIsNotMade",
+	},
+	{
+		"panic of a step not caught", "one bad step ends the process",
+		"saga/run.go", []edit{{
+			`defer recoverTo(&err, "step "+step)`,
+			`if !PLANTED {
+				defer recoverTo(&err, "step "+step)
+			}`,
+		}},
+		"saga", "TestPanicsOfStepsAreFailedAttempts",
+	},
+	{
+		"key not compared", "a start under a taken key is told of a saga that was begun with other data",
+		"saga/start.go", []edit{{
+			`} else if !bytes.Equal(e.Fingerprint, want.Fingerprint) {`,
+			`} else if !bytes.Equal(e.Fingerprint, want.Fingerprint) && !PLANTED {`,
+		}},
+		"saga", "TestStartIsIdempotentByBusinessKey",
+	},
+	{
+		"subscriber not replaced", "nobody hears a topic whose subscriber has ended by itself",
+		"saga/subscription.go", []edit{{
+			`if over(ctx, closing) {`,
+			`if over(ctx, closing) || PLANTED {`,
+		}},
+		"saga", "TestSubscriberThatEndsIsReplaced",
+	},
+}

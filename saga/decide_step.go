@@ -237,6 +237,10 @@ func (t *turn) tryFold(s *stepPlan, result []byte) error {
 
 func (t *turn) settleRejection(s *stepPlan, e *compensation.Entry, o outcome) {
 	waited := e.Status == compensation.Sent
+	if waited && o.Attempt != e.Attempts && !e.Undoable && s.action.local != nil {
+		t.nothing = true // a later attempt may have taken effect since, and what that did cannot be undone: it has to speak for itself
+		return
+	}
 	if waited && e.Attempts > 1 && e.Undoable && s.action.local != nil {
 		// No barrier stands behind a local step: an attempt before may have taken effect, whatever this one says.
 		t.known(e, false, o.Attempt)

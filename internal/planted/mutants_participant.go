@@ -111,7 +111,7 @@ var participantMutants = []mutant{
 			`p.refund, saga.NullCompensation)`,
 			`p.refund, map[bool]saga.HandlerOption{false: saga.NullCompensation}[PLANTED])`,
 		}},
-		"examples/ordersaga", "TestFlakyGatewayGivesBack/authorize",
+		"examples/ordersaga/payment", "TestChargeWhoseAnswerWasLostIsGivenBack",
 	},
 	{
 		"reserved without stock", "pieces are promised that are not there",

@@ -48,6 +48,14 @@ var stepMutants = []mutant{
 		"saga", "TestLateOutcomeOfAZombieIsWrittenAndUndone TestScripts/local-steps",
 	},
 	{
+		"a pivot's old no believed", "a pivot is taken for rejected, though a later attempt may have worked",
+		"saga/decide_step.go", []edit{{
+			`if waited && o.Attempt != e.Attempts && !e.Undoable`,
+			`if !PLANTED && waited && o.Attempt != e.Attempts && !e.Undoable`,
+		}},
+		"saga", "TestScripts/pivot",
+	},
+	{
 		"undo beside an orphan", "a compensation runs while an attempt believed lost is at work",
 		"saga/decide_step.go", []edit{{
 			`|| t.inst.orphaned(e) {`,

@@ -39,6 +39,10 @@ type engine struct {
 	Cause   string              `json:"cause,omitempty"` // why it left its path: the last rejection, or what it was compensated for
 	Trace   map[string]string   `json:"trace,omitempty"` // trace context of what moved it last: the start, or the event that was applied
 
+	// Process began the local steps in flight. Two processes may commit the same outcome of the same input; only one of them
+	// may run what follows.
+	Process string `json:"process,omitempty"`
+
 	// Undecided are inputs that were received by a process which does not know the instance's version. One that does
 	// decides them first, in order of arrival.
 	Undecided []undecided `json:"undecided,omitempty"`

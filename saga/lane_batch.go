@@ -327,6 +327,9 @@ func (g *group) apply(j *job, identity string, d decision) {
 // complete encodes the transition.
 func (l *lane) complete(g *group) (err error) {
 	t := &g.transition
+	if slices.ContainsFunc(g.steps, func(s step) bool { return s.lease }) {
+		g.inst.Process = l.o.process
+	}
 	t.State, t.Settled, t.Attention = g.inst.state, g.inst.settled, shorten(g.inst.attention)
 	if t.Engine, err = g.inst.encode(); err != nil {
 		return fmt.Errorf("saga: encode instance %s: %w", g.id, err)

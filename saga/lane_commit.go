@@ -34,17 +34,19 @@ func (l *lane) tryReadBack(ctx context.Context, groups []*group) ([]Verdict, err
 	if err != nil {
 		return nil, err
 	}
-	at := map[string]uint64{}
-	for _, r := range records {
-		at[r.ID] = r.Revision
+	now := map[string]*Record{}
+	for k := range records {
+		now[records[k].ID] = &records[k]
 	}
 	verdicts := make([]Verdict, len(groups))
 	for k, g := range groups {
 		verdicts[k] = Verdict{Outcome: Conflict}
-		if at[g.id] < g.transition.Revision() {
+		r := now[g.id]
+		if r == nil || r.Revision < g.transition.Revision() {
 			continue
 		}
-		// Somebody has written these revisions. The history says who: it tells any two inputs apart that mean different things.
+		// Somebody has written these revisions. The history says who: it tells any two inputs apart that mean different things. Two
+		// processes that took in the same one wrote the same; what began local steps tells those apart, too.
 		written, err := l.o.store.History(ctx, g.id, g.transition.Expect, len(g.transition.History))
 		if err != nil {
 			return nil, err
@@ -52,9 +54,10 @@ func (l *lane) tryReadBack(ctx context.Context, groups []*group) ([]Verdict, err
 		ours := slices.EqualFunc(written, g.transition.History, func(a, b HistoryRecord) bool {
 			return a.Revision == b.Revision && a.Input == b.Input && bytes.Equal(a.Entry, b.Entry)
 		})
-		if ours {
+		superseded := r.Revision > g.transition.Revision()
+		if ours && (superseded || g.transition.Lease == 0 || bytes.Equal(r.Engine, g.transition.Engine)) { // see engine.Process
 			verdicts[k] = Verdict{Outcome: Committed, At: written[len(written)-1].At}
-			g.superseded = at[g.id] > g.transition.Revision()
+			g.superseded = superseded
 		}
 	}
 	return verdicts, nil

@@ -2,6 +2,7 @@ package saga
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,10 +26,11 @@ import (
 //	go orchestrator.Run(ctx)
 //	_, err := bookTrip.Start(ctx, orchestrator, saga.StartParams[Trip]{Key: "trip-1", Data: Trip{...}})
 type Orchestrator struct {
-	store  Store
-	config OrchestratorConfig
-	logger watermill.LoggerAdapter
-	plans  map[DefinitionVersion]*plan
+	store   Store
+	config  OrchestratorConfig
+	logger  watermill.LoggerAdapter
+	process string // names this process, and no other
+	plans   map[DefinitionVersion]*plan
 
 	lanes     []*lane
 	runner    *runner
@@ -63,7 +65,7 @@ func NewOrchestrator(store Store, config OrchestratorConfig, logger watermill.Lo
 		logger = watermill.NopLogger{}
 	}
 	o := &Orchestrator{
-		store: store, config: config.withDefaults(), logger: logger, plans: map[DefinitionVersion]*plan{},
+		store: store, config: config.withDefaults(), logger: logger, process: rand.Text()[:8], plans: map[DefinitionVersion]*plan{},
 		running: make(chan struct{}), closing: make(chan struct{}), closed: make(chan struct{}),
 	}
 	for _, d := range config.Definitions {

@@ -329,3 +329,53 @@ func TestInputsAreNotAnsweredByUncommittedState(t *testing.T) {
 		close(hold)
 	})
 }
+
+// A reply may be given to two processes, which both decide the same. One commits; the answer to the other's commit is lost, and it
+// finds in the store, byte for byte, what it would have written. It must not run the local step that follows: the other one does.
+func TestReadBackTellsProcessesApart(t *testing.T) {
+	t.Parallel()
+	def := saga.Linear("twice",
+		saga.Ask("one", packCmd, func(rigData) string { return "box" }, rigData.with).NoUndo("test"), (&rigWorld{}).undoable("two"))
+	db := memory.NewStore()
+	store := &rigStore{Store: db}
+	process := func(store saga.Store) *saga.Stepped {
+		config := rigOf(def)
+		config.Transport = saga.Transport{Publisher: simPublisher{}, Subscriber: noSubscriber}
+		s, err := saga.NewStepped(t.Context(), store, config)
+		require.NoError(t, err)
+		return s
+	}
+	first, second := process(db), process(store)
+	turn := func(s *saga.Stepped) {
+		for _, k := range s.Busy() {
+			s.Lane(t.Context(), k)
+		}
+	}
+	require.NoError(t, saga.StartStepped(t.Context(), first, def, saga.StartParams[rigData]{ID: "id-1", Key: "a"}, func(bool, error) {}))
+	turn(first)
+	reply := func() *message.Message {
+		m := message.NewMessage("1", []byte(`"box"`))
+		for k, v := range map[string]string{
+			saga.MetaInstance: "id-1", saga.MetaStep: "one", saga.MetaRun: "1", saga.MetaAttempt: "1", saga.MetaOutcome: "succeeded",
+		} {
+			m.Metadata.Set(k, v)
+		}
+		return m
+	}
+	first.Reply(t.Context(), "sagamill.replies", reply())
+	second.Reply(t.Context(), "sagamill.replies", reply())
+	lost := false
+	store.commit = func(_ []saga.Transition, next func() ([]saga.Verdict, error)) ([]saga.Verdict, error) {
+		if lost {
+			return next()
+		}
+		lost = true
+		turn(first)
+		return nil, errLostConnection // and nothing committed
+	}
+	turn(second)
+	turn(second)
+	require.True(t, lost)
+	require.Equal(t, 1, first.Tasks())
+	require.Zero(t, second.Tasks(), "the step is the other process's")
+}

@@ -103,6 +103,14 @@ var laneMutants = []mutant{
 		"saga", "TestOneLostAnswerDelaysNothing",
 	},
 	{
+		"another's commit taken for ours", "two processes that decided the same both run the step that follows",
+		"saga/lane_commit.go", []edit{{
+			`g.transition.Lease == 0 || bytes.Equal(`,
+			`g.transition.Lease == 0 || PLANTED || bytes.Equal(`,
+		}},
+		"saga", "TestReadBackTellsProcessesApart",
+	},
+	{
 		"read back by revision alone", "another's transition is taken for ours, and our input is lost",
 		"saga/lane_commit.go", []edit{{
 			`return a.Revision == b.Revision && a.Input == b.Input && bytes.Equal(a.Entry, b.Entry)`,

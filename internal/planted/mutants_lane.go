@@ -97,8 +97,8 @@ var laneMutants = []mutant{
 	{
 		"read back ignored", "a commit whose answer was lost counts as failed, and its effects are not done",
 		"saga/lane_commit.go", []edit{{
-			`if ours {`,
-			`if ours && !PLANTED {`,
+			`if ours && (superseded`,
+			`if ours && !PLANTED && (superseded`,
 		}},
 		"saga", "TestOneLostAnswerDelaysNothing",
 	},

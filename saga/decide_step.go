@@ -237,16 +237,8 @@ func (t *turn) tryFold(s *stepPlan, result []byte) error {
 
 func (t *turn) settleRejection(s *stepPlan, e *compensation.Entry, o outcome) {
 	waited := e.Status == compensation.Sent
-	if waited && o.Attempt != e.Attempts && !e.Undoable && s.action.local != nil {
-		t.nothing = true // a later attempt may have taken effect since, and what that did cannot be undone: it has to speak for itself
-		return
-	}
-	if waited && e.Attempts > 1 && e.Undoable && s.action.local != nil {
-		// No barrier stands behind a local step: an attempt before may have taken effect, whatever this one says.
-		t.known(e, false, o.Attempt)
-		e.Doubt()
-		e.Reason = o.Reason
-		t.rejected(e.Step, o.Reason)
+	if s.action.local != nil && e.Attempts > 1 {
+		t.settleLocalRejection(s, e, o, waited)
 		return
 	}
 	if !e.Reject(o.Reason) {
@@ -255,6 +247,30 @@ func (t *turn) settleRejection(s *stepPlan, e *compensation.Entry, o outcome) {
 	}
 	t.known(e, false, o.Attempt)
 	if waited {
+		t.rejected(e.Step, o.Reason)
+	}
+}
+
+// settleLocalRejection is for a local step that was attempted before. No barrier stands behind it: another attempt may have taken
+// effect, whatever this one says. What can be undone is. What cannot, a pivot, is asked until its last attempt says no, and no
+// earlier one can be at work any more.
+func (t *turn) settleLocalRejection(s *stepPlan, e *compensation.Entry, o outcome, waited bool) {
+	switch {
+	case !waited:
+		t.nothing = true // it is in doubt already, or settled
+	case e.Undoable:
+		t.known(e, false, o.Attempt)
+		e.Doubt()
+		e.Reason = o.Reason
+		t.rejected(e.Step, o.Reason)
+	case o.Attempt != e.Attempts:
+		t.nothing = true
+	case t.inst.orphaned(e):
+		t.entry.Outcome = string(outcomeFailed)
+		t.failed(s, e, false, o.Reason)
+	default:
+		t.known(e, false, o.Attempt)
+		e.Reject(o.Reason)
 		t.rejected(e.Step, o.Reason)
 	}
 }

@@ -42,16 +42,36 @@ var stepMutants = []mutant{
 	{
 		"local rejection believed", "a step is not undone that says no after an attempt that may have worked",
 		"saga/decide_step.go", []edit{{
-			`if waited && e.Attempts > 1 &&`,
-			`if !PLANTED && waited && e.Attempts > 1 &&`,
+			`if s.action.local != nil && e.Attempts > 1 {`,
+			`if !PLANTED && s.action.local != nil && e.Attempts > 1 {`,
 		}},
 		"saga", "TestLateOutcomeOfAZombieIsWrittenAndUndone TestScripts/local-steps",
 	},
 	{
+		"second no ends the doubt", "a step in doubt is not undone, as another attempt says no, too",
+		"saga/decide_step.go", []edit{{
+			`case !waited:
+		t.nothing = true // it is in doubt`,
+			`case !waited:
+		t.nothing = !PLANTED || !e.Reject(o.Reason) // it is in doubt`,
+		}},
+		"saga", "TestScripts/local-steps",
+	},
+	{
 		"a pivot's old no believed", "a pivot is taken for rejected, though a later attempt may have worked",
 		"saga/decide_step.go", []edit{{
-			`if waited && o.Attempt != e.Attempts && !e.Undoable`,
-			`if !PLANTED && waited && o.Attempt != e.Attempts && !e.Undoable`,
+			`case o.Attempt != e.Attempts:`,
+			`case o.Attempt != e.Attempts && !PLANTED:`,
+		}},
+		"saga", "TestScripts/pivot",
+	},
+	{
+		"a pivot's no beside an orphan", "a pivot is taken for rejected, though an earlier attempt is still at work",
+		"saga/decide_step.go", []edit{{
+			`case t.inst.orphaned(e):
+		t.entry`,
+			`case t.inst.orphaned(e) && !PLANTED:
+		t.entry`,
 		}},
 		"saga", "TestScripts/pivot",
 	},

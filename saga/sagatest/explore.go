@@ -198,7 +198,7 @@ func (x *explorer) explore(t *testing.T) *Finding {
 		if left := x.runs - made; len(level) > left { // those that are left out are spread over all moments
 			rng := rand.New(rand.NewPCG(1, uint64(len(level))))
 			rng.Shuffle(len(level), func(i, j int) { level[i], level[j] = level[j], level[i] })
-			level = level[:left]
+			level = fair(level)[:left]
 		}
 		var next []plan
 		for _, p := range level {

@@ -25,7 +25,7 @@ const (
 
 	HandlerFails             Fault = "handler-fails"       // an error before it does anything
 	HandlerFailsAfterEffect  Fault = "handler-rolls-back"  // it does what it does, and its transaction is rolled back
-	HandlerRejects           Fault = "handler-rejects"     // an answer of no
+	HandlerRejects           Fault = "handler-rejects"     // an answer of no, instead of a first run of the handler
 	ParticipantCrashesBefore Fault = "participant-crashes" // before its commit; the command is delivered again
 	ReplyLost                Fault = "reply-lost"          // it is killed after its commit; the command is delivered again
 

@@ -63,7 +63,7 @@ func (x *faultyInbox[T]) Handle(ctx context.Context, effect saga.Effect, handle 
 	lost := r.fault(what, info, ReplyLost) != ""
 	reply, err := x.inbox.Handle(ctx, effect, func(ctx context.Context, tx T) ([]byte, error) {
 		offered := []Fault{HandlerFails, HandlerFailsAfterEffect, ParticipantCrashesBefore}
-		if s := r.explorer.steps[info.Step]; !info.Undo && s.Rejectable {
+		if s := r.explorer.steps[info.Step]; !info.Undo && s.Rejectable && !r.touched[info.ActionKey] {
 			offered = append(offered, HandlerRejects)
 		}
 		fault := r.fault(what, info, offered...)
@@ -73,6 +73,7 @@ func (x *faultyInbox[T]) Handle(ctx context.Context, effect saga.Effect, handle 
 		case HandlerRejects:
 			return nil, saga.Reject("sagatest says no")
 		}
+		r.touched[info.ActionKey] = true // what it asked of systems outside is not rolled back
 		result, err := handle(ctx, tx)
 		r.note("participant: %s of %s returns %s", what, info.Key, returned(result, err))
 		switch fault {

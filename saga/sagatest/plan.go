@@ -46,6 +46,30 @@ func parsePlan(text string) (p plan, err error) {
 
 func (p plan) with(moment int, f Fault) plan { return append(slices.Clone(p), planned{moment, f}) }
 
+// fair orders plans so that every kind of last fault has its share of however many are taken.
+func fair(plans []plan) []plan {
+	var byKind [][]plan
+	index := map[Fault]int{}
+	for _, p := range plans {
+		f := p[len(p)-1].fault
+		k, known := index[f]
+		if !known {
+			k, index[f] = len(byKind), len(byKind)
+			byKind = append(byKind, nil)
+		}
+		byKind[k] = append(byKind[k], p)
+	}
+	ordered := make([]plan, 0, len(plans))
+	for n := 0; len(ordered) < len(plans); n++ {
+		for _, kind := range byKind {
+			if n < len(kind) {
+				ordered = append(ordered, kind[n])
+			}
+		}
+	}
+	return ordered
+}
+
 // chooser says at each moment whether something goes wrong.
 type chooser interface {
 	choose(moment int, offered []Fault) (Fault, bool)

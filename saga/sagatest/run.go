@@ -28,7 +28,7 @@ type Run struct {
 	processes    []*process
 	participants []stepped.Participant
 	inputs       []*sending
-	touched      map[string]bool    // local effects that may have happened
+	touched      map[string]bool    // effects that may have happened
 	scripted     map[string][]Fault // what happens to the attempts of a step
 	read         *saga.Orchestrator // one that only reads
 	crashed      bool               // the participant that works now has been killed

@@ -22,7 +22,6 @@ type envelope struct {
 	msg   *message.Message
 	sent  *message.Message // the copy that was delivered
 	due   time.Time
-	again bool // it was delivered before
 }
 
 // publisher is the transport of a process, or of a participant.

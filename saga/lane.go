@@ -152,6 +152,9 @@ func (l *lane) take() []*group {
 
 // again puts the inputs of a group back, to be decided on what the store holds now.
 func (l *lane) again(ctx context.Context, g *group, keep func(*job) bool) {
+	for _, j := range g.after {
+		j.record, j.inst = nil, nil // judged by the same instance, which the store has a newer one of
+	}
 	var jobs []*job
 	delay := time.Duration(0) // once for a batch, and short: others of the lane wait as well
 	for _, s := range g.steps {

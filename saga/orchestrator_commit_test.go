@@ -379,3 +379,32 @@ func TestReadBackTellsProcessesApart(t *testing.T) {
 	require.Equal(t, 1, first.Tasks())
 	require.Zero(t, second.Tasks(), "the step is the other process's")
 }
+
+// Two inputs of one batch carry the instance as it was; the second changes nothing after the first. Another process has moved on. Both
+// are decided again on what the store holds, and not on what the second one carries, for ever.
+func TestConflictWithAnInputThatCarriesAnOldInstance(t *testing.T) {
+	t.Parallel()
+	store := memory.NewStore()
+	def := saga.Linear("twice", (&rigWorld{}).undoable("one"), (&rigWorld{}).undoable("two"))
+	first, err := saga.NewStepped(t.Context(), store, rigOf(def))
+	require.NoError(t, err)
+	second, err := saga.NewStepped(t.Context(), store, rigOf(def))
+	require.NoError(t, err)
+	turn := func(s *saga.Stepped) {
+		for _, k := range s.Busy() {
+			s.Lane(t.Context(), k)
+		}
+	}
+	require.NoError(t, saga.StartStepped(t.Context(), first, def, saga.StartParams[rigData]{ID: "id-1", Key: "a"}, func(bool, error) {}))
+	turn(first)
+	require.NoError(t, second.Event(t.Context(), "id-1", "cancel", "test", "1", nil, func(saga.Disposition, error) {}))
+	turn(second)
+	first.TaskTwice(0)
+	for range 5 {
+		turn(first)
+	}
+	require.Empty(t, first.Busy(), "the outcome is taken, and its repetition")
+	records, err := store.Load(t.Context(), "id-1")
+	require.NoError(t, err)
+	require.Equal(t, uint64(4), records[0].Revision, "start, cancel, the outcome, and that it came late again")
+}

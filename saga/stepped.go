@@ -84,7 +84,8 @@ func (s *steppedOrchestrator) Task(k int) (deliver func()) {
 		r.leave(t)
 		r.mu.Unlock()
 		if j != nil {
-			s.o.lane(j.id).add(j)
+			heard := *j // it may be heard more than once
+			s.o.lane(j.id).add(&heard)
 		}
 	}
 }

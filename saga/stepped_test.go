@@ -26,6 +26,13 @@ func (s *Stepped) Tasks() int { return len(s.o.runner.queue) }
 // Task makes an attempt of a local step, and hands its outcome over.
 func (s *Stepped) Task(k int) { s.steppedOrchestrator.Task(k)() }
 
+// TaskTwice makes an attempt, whose outcome is heard twice.
+func (s *Stepped) TaskTwice(k int) {
+	deliver := s.steppedOrchestrator.Task(k)
+	deliver()
+	deliver()
+}
+
 // Event gives an event to an instance; done is told what became of it.
 func (s *Stepped) Event(ctx context.Context, id, event, source, inputID string, payload []byte, done func(Disposition, error)) error {
 	j := &job{

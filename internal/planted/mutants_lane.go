@@ -103,6 +103,16 @@ var laneMutants = []mutant{
 		"saga", "TestOneLostAnswerDelaysNothing",
 	},
 	{
+		"old instance kept", "of two inputs that lost a compare-and-set together one brings the old instance back, for ever",
+		"saga/lane.go", []edit{{
+			`for _, j := range g.after {
+		j.record`,
+			`for _, j := range g.after[:map[bool]int{false: len(g.after)}[PLANTED]] {
+		j.record`,
+		}},
+		"saga", "TestConflictWithAnInputThatCarriesAnOldInstance",
+	},
+	{
 		"another's commit taken for ours", "two processes that decided the same both run the step that follows",
 		"saga/lane_commit.go", []edit{{
 			`g.transition.Lease == 0 || bytes.Equal(`,

@@ -1,0 +1,112 @@
+package postgres_test
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sagamill/sagamill/adapters/postgres"
+	"github.com/sagamill/sagamill/idempotency"
+	"github.com/sagamill/sagamill/idempotency/idempotencytest"
+)
+
+func TestIdempotencyStore(t *testing.T) {
+	t.Parallel()
+	idempotencytest.Run(t, func(t *testing.T, now func() time.Time) idempotency.Store {
+		d := newDatabase(t).withClocks() // tables of its own, as Expire looks at all records
+		clock := d.newClock()
+		return timedKeys{postgres.NewIdempotencyStore(d.openOn(d.newPool(clock.sees))), clock, now}
+	})
+}
+
+// timedKeys is a store in whose database it is the time that now says.
+type timedKeys struct {
+	*postgres.IdempotencyStore
+	clock *clock
+	now   func() time.Time
+}
+
+func (s timedKeys) Begin(ctx context.Context, key idempotency.Key, f idempotency.Fingerprint, lease time.Duration) (idempotency.Claim, error) {
+	s.clock.follow(s.now())
+	return s.IdempotencyStore.Begin(ctx, key, f, lease)
+}
+
+func (s timedKeys) Renew(ctx context.Context, key idempotency.Key, token idempotency.Token, lease time.Duration) error {
+	s.clock.follow(s.now())
+	return s.IdempotencyStore.Renew(ctx, key, token, lease)
+}
+
+func (s timedKeys) Complete(ctx context.Context, key idempotency.Key, token idempotency.Token, c idempotency.Completion) error {
+	s.clock.follow(s.now())
+	return s.IdempotencyStore.Complete(ctx, key, token, c)
+}
+
+func (s timedKeys) Release(ctx context.Context, key idempotency.Key, token idempotency.Token) error {
+	s.clock.follow(s.now())
+	return s.IdempotencyStore.Release(ctx, key, token)
+}
+
+func (s timedKeys) Expire(ctx context.Context, limit int, live idempotency.Live) (int, error) {
+	s.clock.follow(s.now())
+	return s.IdempotencyStore.Expire(ctx, limit, live)
+}
+
+// Processes that race for a key: one of them has it.
+func TestIdempotencyStoreOfTwoProcesses(t *testing.T) {
+	t.Parallel()
+	d := newDatabase(t)
+	stores := []*postgres.IdempotencyStore{postgres.NewIdempotencyStore(d.open()), postgres.NewIdempotencyStore(d.openOn(d.newPool()))}
+	var (
+		all   sync.WaitGroup
+		mu    sync.Mutex
+		count = map[idempotency.State]int{}
+	)
+	for i := range 32 {
+		all.Go(func() {
+			claim, err := stores[i%2].Begin(t.Context(), requestKey("k"), idempotency.Fingerprint{}, time.Minute)
+			mu.Lock()
+			defer mu.Unlock()
+			assert.NoError(t, err)
+			count[claim.State]++
+		})
+	}
+	all.Wait()
+	require.Equal(t, map[idempotency.State]int{idempotency.Acquired: 1, idempotency.InFlight: 31}, count)
+}
+
+// A repeated request is answered without a write.
+func TestIdempotencyReplayWritesNothing(t *testing.T) {
+	t.Parallel()
+	d := newDatabase(t)
+	keys := postgres.NewIdempotencyStore(d.open())
+	key := requestKey("k")
+	claim, err := keys.Begin(t.Context(), key, idempotency.Fingerprint{}, time.Minute)
+	require.NoError(t, err)
+	require.NoError(t, keys.Complete(t.Context(), key, claim.Token, idempotency.Completion{TTL: time.Hour}))
+	const version = `SELECT xmin::text || ' ' || xmax::text FROM `
+	before := scan[string](d, version+d.table("idempotency"))
+	for range 3 {
+		claim, err = keys.Begin(t.Context(), key, idempotency.Fingerprint{}, time.Minute)
+		require.NoError(t, err)
+		require.Equal(t, idempotency.Completed, claim.State)
+	}
+	require.Equal(t, before, scan[string](d, version+d.table("idempotency")), "neither written nor locked")
+}
+
+func TestIdempotencyStoreAway(t *testing.T) {
+	t.Parallel()
+	d := newDatabase(t)
+	pool := d.newPool()
+	store := postgres.NewIdempotencyStore(d.openOn(pool))
+	pool.Close()
+	claim, err := store.Begin(t.Context(), requestKey("k"), idempotency.Fingerprint{}, time.Minute)
+	require.Error(t, err)
+	require.Zero(t, claim)
+	require.NotErrorIs(t, store.Renew(t.Context(), requestKey("k"), 1, time.Minute), idempotency.ErrFenced)
+	_, err = store.Expire(t.Context(), 1, func(context.Context, []string) ([]string, error) { return nil, nil })
+	require.Error(t, err)
+}

@@ -1,0 +1,89 @@
+package postgres
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/sagamill/sagamill/adapters/internal/batch"
+	"github.com/sagamill/sagamill/saga"
+)
+
+// Register implements saga.Store.
+func (s *Store) Register(ctx context.Context, shape saga.Shape, replace bool) (before []byte, live int, err error) {
+	err = s.db.transaction(ctx, func(tx pgx.Tx) (err error) {
+		before, live, err = s.register(ctx, tx, shape, replace)
+		return err
+	})
+	if err != nil {
+		return nil, 0, fmt.Errorf("postgres: register %s version %d: %w", shape.Definition, shape.Version, err)
+	}
+	return before, live, nil
+}
+
+func (s *Store) register(ctx context.Context, tx pgx.Tx, shape saga.Shape, replace bool) (before []byte, live int, err error) {
+	const lock = `SELECT pg_advisory_xact_lock(hashtextextended($1, $2))`
+	if _, err := tx.Exec(ctx, lock, s.db.sql("{{shapes}} ")+shape.Definition, shape.Version); err != nil {
+		return nil, 0, err
+	}
+	const count = `SELECT count(*) FROM {{instances}} WHERE definition = $1 AND version = $2 AND NOT settled`
+	if err := tx.QueryRow(ctx, s.db.sql(count), shape.Definition, shape.Version).Scan(&live); err != nil {
+		return nil, 0, err
+	}
+	const kept = `SELECT names FROM {{shapes}} WHERE definition = $1 AND version = $2`
+	err = tx.QueryRow(ctx, s.db.sql(kept), shape.Definition, shape.Version).Scan(&before)
+	known := !errors.Is(err, pgx.ErrNoRows)
+	if err != nil && known {
+		return nil, 0, err
+	}
+	if known {
+		before = blob(before) // an empty shape is one
+		if live > 0 && !replace {
+			return before, live, nil
+		}
+	}
+	const put = `INSERT INTO {{shapes}} (definition, version, names) VALUES ($1, $2, $3)
+		ON CONFLICT (definition, version) DO UPDATE SET names = excluded.names`
+	_, err = tx.Exec(ctx, s.db.sql(put), shape.Definition, shape.Version, blob(shape.Names))
+	return before, live, err
+}
+
+// Bury implements saga.Store.
+func (s *Store) Bury(ctx context.Context, letter saga.DeadLetter) error {
+	metadata, err := json.Marshal(letter.Metadata)
+	if err != nil {
+		return fmt.Errorf("postgres: bury %s: %w", letter.ID, err)
+	}
+	const query = `INSERT INTO {{dead_letters}} (id, topic, reason, metadata, payload, at)
+		VALUES ($1, $2, $3, $4::text::json, $5, clock_timestamp()) ON CONFLICT DO NOTHING`
+	err = s.db.writeAgain(ctx, keyWait, func(b *pgx.Batch) {
+		b.Queue(s.db.sql(query), letter.ID, letter.Topic, letter.Reason, string(metadata), blob(letter.Payload))
+	})
+	if err != nil {
+		return fmt.Errorf("postgres: bury %s: %w", letter.ID, err)
+	}
+	return nil
+}
+
+// DeadLetters implements saga.Store.
+func (s *Store) DeadLetters(ctx context.Context, after string, limit int) (letters []saga.DeadLetter, err error) {
+	const query = `SELECT id, topic, reason, metadata::text, payload, at FROM {{dead_letters}} WHERE id > $1 ORDER BY id LIMIT $2`
+	err = s.db.browse(ctx, func(b *pgx.Batch) { queueRows(b, &letters, scanLetter, s.db.sql(query), after, batch.Limit(limit)) })
+	if err != nil {
+		return nil, fmt.Errorf("postgres: dead letters: %w", err)
+	}
+	return letters, nil
+}
+
+func scanLetter(row scanner) (saga.DeadLetter, error) {
+	var l saga.DeadLetter
+	var metadata string
+	if err := row.Scan(&l.ID, &l.Topic, &l.Reason, &metadata, &l.Payload, &l.At); err != nil {
+		return l, err
+	}
+	l.At = l.At.UTC()
+	return l, json.Unmarshal([]byte(metadata), &l.Metadata)
+}

@@ -1,0 +1,331 @@
+package postgres
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/sagamill/sagamill/adapters/internal/batch"
+	"github.com/sagamill/sagamill/saga"
+)
+
+// Commit implements saga.Store.
+//
+// A batch is one transaction, sent in one round trip. If the server rejects it, halves of it are tried, until the culprit is
+// alone. If it meets somebody else's lock, it is tried again so that locked rows are left out; new instances, whose keys
+// cannot be left out, are tried in halves then.
+func (s *Store) Commit(ctx context.Context, transitions []saga.Transition) ([]saga.Verdict, error) {
+	if err := batch.Check(transitions); err != nil {
+		return nil, fmt.Errorf("postgres: commit: %w", err)
+	}
+	if len(transitions) == 0 {
+		return nil, ctx.Err()
+	}
+	verdicts := make([]saga.Verdict, len(transitions))
+	c := &committing{store: s}
+	items := itemsOf(transitions, verdicts)
+	for round := 0; len(items) > 0 && round < maxRounds; round++ {
+		if err := c.round(ctx, items); err != nil {
+			return nil, fmt.Errorf("postgres: commit: %w", err)
+		}
+		items = unanswered(items)
+	}
+	c.busy(items)
+	return verdicts, nil
+}
+
+// maxRounds is a bound for what two or three rounds should do.
+const maxRounds = 10
+
+// item is a transition on its way, and the place for its verdict.
+type item struct {
+	transition *saga.Transition
+	verdict    *saga.Verdict
+}
+
+// itemsOf returns the transitions that can be tried, and answers the others.
+func itemsOf(transitions []saga.Transition, verdicts []saga.Verdict) []item {
+	items := make([]item, 0, len(transitions))
+	for i := range transitions {
+		t := &transitions[i]
+		if err := batch.CheckTransition(t); err != nil {
+			verdicts[i] = saga.Verdict{Outcome: saga.Unwritable, Err: fmt.Errorf("postgres: %w", err)}
+		} else if repeated := batch.Repeated(t); repeated != nil {
+			verdicts[i] = saga.Verdict{Outcome: saga.Duplicate, Duplicates: repeated}
+		} else {
+			items = append(items, item{t, &verdicts[i]})
+		}
+	}
+	return items
+}
+
+func unanswered(items []item) []item {
+	return slices.DeleteFunc(items, func(it item) bool { return it.verdict.Outcome != 0 })
+}
+
+func split(items []item, first func(*saga.Transition) bool) (yes, no []item) {
+	for _, it := range items {
+		if first(it.transition) {
+			yes = append(yes, it)
+		} else {
+			no = append(no, it)
+		}
+	}
+	return yes, no
+}
+
+func isStart(t *saga.Transition) bool { return t.Start != nil }
+
+// committing is the way of one batch.
+type committing struct {
+	store *Store
+	until time.Time // when it no longer waits for what others have locked; zero: that has not begun
+}
+
+// maxBytes bounds what one transaction carries, so that neither side needs memory without bound.
+const maxBytes = 16 << 20
+
+// round tries items. Those that it leaves without a verdict are to be tried in another round: new instances that share a name with
+// one of this round, or whose name was free again when it was looked for.
+func (c *committing) round(ctx context.Context, items []item) error {
+	suspicious, shared := split(items, c.store.suspects.has)
+	shared = withoutNamesakes(shared)
+	for len(shared) > 0 {
+		n := fitting(shared)
+		if err := c.write(ctx, shared[:n], together); err != nil {
+			return err
+		}
+		shared = shared[n:]
+	}
+	if err := c.writeApart(ctx, withoutNamesakes(suspicious)); err != nil {
+		return err
+	}
+	return c.tellExisting(ctx, items)
+}
+
+// fitting returns how many of the items go into one transaction.
+func fitting(items []item) int {
+	size := 0
+	for n, it := range items {
+		size += len(it.transition.Engine) + len(it.transition.Data)
+		for i := range it.transition.History {
+			size += len(it.transition.History[i].Entry)
+		}
+		if size > maxBytes && n > 0 {
+			return n
+		}
+	}
+	return len(items)
+}
+
+// withoutNamesakes leaves out new instances that have a name of one before them.
+func withoutNamesakes(items []item) []item {
+	seen := map[string]bool{}
+	return slices.DeleteFunc(slices.Clone(items), func(it item) bool {
+		if !isStart(it.transition) {
+			return false
+		}
+		names := suspectNames(it.transition)[1:] // not the ID, of which a batch has one transition
+		if slices.ContainsFunc(names, func(name string) bool { return seen[name] }) {
+			return true
+		}
+		for _, name := range names {
+			seen[name] = true
+		}
+		return false
+	})
+}
+
+// manner is how a transaction deals with locks that others hold.
+type manner int
+
+const (
+	together manner = iota // it waits for them, a moment
+	apart                  // it leaves out locked rows, and hardly waits for keys
+)
+
+const (
+	waitApart = 10 * time.Millisecond // how long a transaction in the manner apart waits for a key
+	maxApart  = time.Second           // how long all of them do: somebody may have locked the whole table
+)
+
+// writeApart writes existing instances and new ones in transactions of their own.
+func (c *committing) writeApart(ctx context.Context, items []item) error {
+	if c.until.IsZero() {
+		c.until = time.Now().Add(maxApart)
+	}
+	starts, updates := split(items, isStart)
+	if err := c.write(ctx, updates, apart); err != nil {
+		return err
+	}
+	return c.write(ctx, starts, apart)
+}
+
+// write writes items in one transaction, or more if it must. It answers all of them, but for new instances whose names are taken.
+func (c *committing) write(ctx context.Context, items []item, m manner) error {
+	if len(items) == 0 {
+		return nil
+	}
+	if m == apart && time.Now().After(c.until) {
+		c.busy(items)
+		return nil
+	}
+	err := c.tryWrite(ctx, items, m)
+	raced := isAccident(err) || c.store.db.isOrphan(err)
+	switch {
+	case err == nil:
+		return nil
+	case m == together && (isLocked(err) || raced):
+		return c.writeApart(ctx, items)
+	case !isLocked(err) && !raced && !isRejection(err):
+		return err
+	case len(items) > 1:
+		half := len(items) / 2
+		if err := c.write(ctx, items[:half], m); err != nil {
+			return err
+		}
+		return c.write(ctx, items[half:], m)
+	case isRejection(err) && !raced:
+		*items[0].verdict = saga.Verdict{Outcome: saga.Unwritable, Err: fmt.Errorf("postgres: %w", err)}
+	default:
+		c.store.suspects.add(items[0].transition)
+		c.busy(items)
+	}
+	return nil
+}
+
+func (c *committing) busy(items []item) {
+	for _, it := range items {
+		*it.verdict = saga.Verdict{Outcome: saga.Busy}
+	}
+}
+
+// tryWrite writes items in one transaction. It tries again what the server has given up for no fault of the transaction.
+func (c *committing) tryWrite(ctx context.Context, items []item, m manner) error {
+	db := c.store.db
+	starts, updates := split(items, isStart)
+	wait := db.lockTimeout
+	if m == apart {
+		wait = min(wait, waitApart)
+	}
+	for try := 1; ; try++ {
+		w := &writing{db: db, m: m}
+		err := db.write(ctx, wait, func(b *pgx.Batch) {
+			w.queueStarts(b, starts)
+			w.queueUpdates(b, updates)
+		})
+		if err == nil {
+			c.answer(items, w.found)
+			return nil
+		}
+		if !isAccident(err) && !db.isOrphan(err) || try == maxTries || !pause(ctx, try) {
+			return err
+		}
+	}
+}
+
+// writing is one attempt at a transaction, and what its statements found.
+type writing struct {
+	db    *DB
+	m     manner
+	found map[string]found
+}
+
+// found is what the statements found of one instance.
+type found struct {
+	what   int
+	at     time.Time
+	inputs []string
+}
+
+// queueStarts queues what creates new instances: start keys first, then instances, each in their order, so that two batches do
+// not wait for each other.
+func (w *writing) queueStarts(b *pgx.Batch, items []item) {
+	if len(items) == 0 {
+		return
+	}
+	byKey(items)
+	if args := startKeyArgs(items); args != nil {
+		b.Queue(w.db.sql(takeStartKeys), args...)
+	}
+	b.Queue(w.db.sql(insertNew), rowsOf(items).insertArgs()...).Query(w.read)
+}
+
+// byKey brings new instances into the order in which all batches take keys.
+func byKey(starts []item) {
+	slices.SortFunc(starts, func(a, b item) int {
+		s, o := a.transition.Start, b.transition.Start
+		return cmp.Or(strings.Compare(s.Definition, o.Definition), strings.Compare(s.Key, o.Key))
+	})
+}
+
+// queueUpdates queues the transitions of existing instances, which are in the order of their IDs.
+func (w *writing) queueUpdates(b *pgx.Batch, items []item) {
+	if len(items) == 0 {
+		return
+	}
+	statement := updateAll
+	if w.m == apart {
+		statement = updateFree
+	}
+	b.Queue(w.db.sql(statement), rowsOf(items).updateArgs()...).Query(w.read)
+}
+
+func (w *writing) read(rows pgx.Rows) error {
+	for rows.Next() {
+		if err := w.readOne(rows); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+func (w *writing) readOne(row scanner) error {
+	var id, input string
+	var what int
+	var at time.Time
+	if err := row.Scan(&id, &what, &input, &at); err != nil {
+		return err
+	}
+	if w.found == nil {
+		w.found = map[string]found{}
+	}
+	f := w.found[id]
+	f.what, f.at = what, at.UTC()
+	if what == foundConsumed {
+		f.inputs = append(f.inputs, input)
+	}
+	w.found[id] = f
+	return nil
+}
+
+// answer makes verdicts of what was found, and remembers what was locked.
+func (c *committing) answer(items []item, found map[string]found) {
+	for _, it := range items {
+		f := found[it.transition.ID]
+		if f.what == foundLocked {
+			*it.verdict = saga.Verdict{Outcome: saga.Busy}
+			c.store.suspects.add(it.transition)
+			continue
+		}
+		c.store.suspects.remove(it.transition)
+		judge(it, f)
+	}
+}
+
+// judge makes a verdict of what was found, but for new instances that were not written.
+func judge(it item, f found) {
+	switch {
+	case f.what == foundWritten:
+		*it.verdict = saga.Verdict{Outcome: saga.Committed, At: f.at}
+	case f.what == foundConsumed:
+		*it.verdict = saga.Verdict{Outcome: saga.Duplicate, Duplicates: f.inputs}
+	case !isStart(it.transition):
+		*it.verdict = saga.Verdict{Outcome: saga.Conflict}
+	}
+}

@@ -125,14 +125,13 @@ func (r *Run) takeReply(e *envelope) {
 
 // takeCommand gives a command to the participant that listens to its topic.
 func (r *Run) takeCommand(e *envelope) {
-	handled := false
+	r.handled = false
 	for _, p := range r.participants {
 		if slices.Contains(p.Topics(), e.topic) {
-			handled = true
 			p.Receive(r.ctx, e.topic, e.sent.Copy())
 		}
 	}
-	if !handled {
+	if !r.handled {
 		r.violated("nobody takes command %q from topic %q: the script needs sagatest.NewParticipant, and saga.Handle for it",
 			e.msg.Metadata.Get(saga.MetaCommand), e.topic)
 	}

@@ -34,6 +34,7 @@ func (x *explorer) find(t *testing.T, p plan) *Finding {
 	t.Helper()
 	quiet := *x // what the search does is no part of the report
 	quiet.coverage, quiet.offered, quiet.happened = newCoverage(x.shape), map[Fault]int{}, map[Fault]int{}
+	found := p
 	for k := 0; k < len(p); {
 		less := slices.Delete(slices.Clone(p), k, k+1)
 		if len(quiet.run(t, less, false).violations) > 0 {
@@ -43,6 +44,9 @@ func (x *explorer) find(t *testing.T, p plan) *Finding {
 		}
 	}
 	r := quiet.run(t, p, true)
+	if len(r.violations) == 0 || len(p) == 0 && len(found) > 0 && len(x.counts) > 0 { // without faults nothing was wrong at first
+		r.violated("two runs with the same faults differ (%s): is the world made anew by the script, or does something stay from one run to the next?", p)
+	}
 	return &Finding{Violations: r.violations, Faults: r.happened.String(), Trace: r.trace, Test: t.Name()}
 }
 

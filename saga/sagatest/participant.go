@@ -19,6 +19,9 @@ import (
 func NewParticipant[T any](r *Run, inbox saga.Inbox[T]) *saga.Participant[T] {
 	p, err := saga.NewParticipant(&faultyInbox[T]{inbox, r}, saga.ParticipantConfig{
 		Name: "participant", Transport: saga.Transport{Publisher: publisher{r, nil}, Subscriber: noSubscriber},
+		Observer: saga.ObserverFunc(func(_ context.Context, o saga.Observation) {
+			r.handled = r.handled || o.What == saga.ObserveCommand && o.Outcome != "ignored"
+		}),
 	}, nil)
 	if err != nil {
 		r.violated("the participant cannot be made: %v", err)

@@ -32,6 +32,7 @@ type Run struct {
 	scripted     map[string][]Fault // what happens to the attempts of a step
 	read         *saga.Orchestrator // one that only reads
 	crashed      bool               // the participant that works now has been killed
+	handled      bool               // the command that is delivered now has a handler
 	ids          int                // of instances
 
 	moments    []moment

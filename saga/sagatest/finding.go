@@ -35,10 +35,11 @@ func (x *explorer) find(t *testing.T, p plan) *Finding {
 	quiet := *x // what the search does is no part of the report
 	quiet.coverage, quiet.offered, quiet.happened = newCoverage(x.shape), map[Fault]int{}, map[Fault]int{}
 	found := p
-	for k := 0; k < len(p); {
-		less := slices.Delete(slices.Clone(p), k, k+1)
-		if len(quiet.run(t, less, false).violations) > 0 {
-			p = less
+	at := quiet.run(t, p, false).anchors()
+	for k := 0; k < len(at); {
+		less := quiet.run(t, newAnchors(slices.Delete(slices.Clone(at), k, k+1)), false)
+		if len(less.violations) > 0 && len(less.happened) < len(p) {
+			p, at, k = less.happened, less.anchors(), 0
 		} else {
 			k++
 		}

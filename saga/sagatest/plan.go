@@ -72,11 +72,11 @@ func fair(plans []plan) []plan {
 
 // chooser says at each moment whether something goes wrong.
 type chooser interface {
-	choose(moment int, offered []Fault) (Fault, bool)
+	choose(moment int, what string, offered []Fault) (Fault, bool)
 }
 
 // choose implements chooser by what is planned.
-func (p plan) choose(moment int, offered []Fault) (Fault, bool) {
+func (p plan) choose(moment int, _ string, offered []Fault) (Fault, bool) {
 	for _, f := range p {
 		if f.moment == moment {
 			return f.fault, slices.Contains(offered, f.fault)
@@ -96,10 +96,67 @@ func newLots(seed uint64) *lots {
 	return &lots{rng, 1 + rng.IntN(24)}
 }
 
-func (l *lots) choose(_ int, offered []Fault) (Fault, bool) {
+func (l *lots) choose(_ int, _ string, offered []Fault) (Fault, bool) {
 	if l.left == 0 || l.rng.IntN(100) >= 12 {
 		return "", false
 	}
 	l.left--
 	return offered[l.rng.IntN(len(offered))], true
+}
+
+// anchor is where a fault happened, in words: the nth time that what could meet it. That means the same when other faults are taken
+// away; the number of a moment does not.
+type anchor struct {
+	fault Fault
+	what  string
+	nth   int
+}
+
+// anchors choose by where faults happened in another run.
+type anchors struct {
+	at  map[anchor]bool
+	met map[anchor]int // how often a fault could have happened to something; nth is 0
+}
+
+func newAnchors(list []anchor) *anchors {
+	a := &anchors{map[anchor]bool{}, map[anchor]int{}}
+	for _, x := range list {
+		a.at[x] = true
+	}
+	return a
+}
+
+func (a *anchors) choose(_ int, what string, offered []Fault) (Fault, bool) {
+	happens := Fault("")
+	for _, f := range offered {
+		if a.at[a.meet(f, what)] && happens == "" {
+			happens = f
+		}
+	}
+	return happens, happens != ""
+}
+
+func (a *anchors) meet(f Fault, what string) anchor {
+	x := anchor{fault: f, what: what}
+	n := a.met[x]
+	a.met[x]++
+	x.nth = n
+	return x
+}
+
+// anchors says where the faults of a run happened.
+func (r *Run) anchors() (list []anchor) {
+	a, next := newAnchors(nil), 0
+	for n, m := range r.moments {
+		for _, f := range m.offered {
+			x := a.meet(f, m.what)
+			if next < len(r.happened) && r.happened[next] == (planned{n, f}) {
+				list = append(list, x)
+			}
+		}
+		if next < len(r.happened) && r.happened[next].moment == n {
+			next++
+		}
+	}
+	return list
 }

@@ -44,7 +44,10 @@ type Run struct {
 }
 
 // moment is one at which something could have gone wrong.
-type moment struct{ offered []Fault }
+type moment struct {
+	what    string
+	offered []Fault
+}
 
 const (
 	maxTurns = 20_000
@@ -136,8 +139,8 @@ func (r *Run) choose(what string, offered ...Fault) Fault {
 		return ""
 	}
 	n := len(r.moments)
-	r.moments = append(r.moments, moment{offered})
-	f, happens := r.chooser.choose(n, offered)
+	r.moments = append(r.moments, moment{what, offered})
+	f, happens := r.chooser.choose(n, what, offered)
 	if !happens {
 		return ""
 	}

@@ -24,6 +24,7 @@ func init() {
 	}
 	stepped.Describe = func(d any) stepped.Definition { return d.(AnyDefinition).compiled().describe() }
 	stepped.Leftover = func(r any) string { return leftover(r.(Record)) }
+	stepped.Buffered = func(r any) []string { return buffered(r.(Record)) }
 }
 
 type steppedOrchestrator struct{ o *Orchestrator }
@@ -162,6 +163,20 @@ func leftover(r Record) string {
 		return "an open ledger"
 	}
 	return ""
+}
+
+// buffered lists the events that an instance keeps because they do not fit the state that it is in.
+func buffered(r Record) (events []string) {
+	i, err := fromRecord(r)
+	if err != nil || !i.idle() {
+		return nil // while a row runs it may be another state that they did not fit
+	}
+	for _, ev := range i.Waiting {
+		if ev.Buffered {
+			events = append(events, ev.Event)
+		}
+	}
+	return events
 }
 
 // describe lists what a definition consists of.

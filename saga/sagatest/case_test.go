@@ -80,4 +80,12 @@ func TestExploreATable(t *testing.T) {
 	}, sagatest.FullCoverage())
 }
 
+func TestFullCoverageExcept(t *testing.T) {
+	sagatest.Explore(t, theLifecycle, func(r *sagatest.Run) {
+		o := sagatest.Start(r, theLifecycle, "order-1", order{})
+		o.Send("packed", nil)
+		o.Send("paid", 100)
+	}, sagatest.Runs(200), sagatest.Seeds(0), sagatest.FullCoverage("row NEW/paid", "row NEW/cancel", "row PAID/cancel", "row PAID/after->CANCELLED"))
+}
+
 var theLifecycle = lifecycle()

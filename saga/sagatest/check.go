@@ -114,6 +114,11 @@ func (r *Run) checkHistory(i saga.Instance) {
 
 // noteCommit writes into the trace what was committed.
 func (r *Run) noteCommit(p *process, transitions []saga.Transition, verdicts []saga.Verdict) {
+	for k, v := range verdicts {
+		if v.Outcome == saga.Committed {
+			r.explorer.coverage.buffered(transitions[k])
+		}
+	}
 	if !r.tracing {
 		return
 	}

@@ -1,6 +1,7 @@
 package sagatest
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"strings"
@@ -44,6 +45,17 @@ func (c *coverage) add(i saga.Instance, history []saga.Entry) {
 	}
 }
 
+// buffered notes the rows by which events are kept that had to wait: the history tells what became of such an event in the end, and
+// not that it did not fit at first.
+func (c *coverage) buffered(t saga.Transition) {
+	if !bytes.Contains(t.Engine, []byte(`"buffered"`)) {
+		return // the usual case, without a look
+	}
+	for _, event := range stepped.Buffered(saga.Record{State: t.State, Engine: t.Engine}) {
+		c.policy(t.State, event, saga.Buffered)
+	}
+}
+
 // policy notes the rows by which an event was ignored, buffered or refused.
 func (c *coverage) policy(in, event string, result saga.Disposition) {
 	policy := map[saga.Disposition]string{saga.Ignored: "ignore", saga.Buffered: "buffer", saga.Refused: "refuse"}[result]
@@ -74,9 +86,19 @@ func (c *coverage) all() (states, rows, steps []string) {
 	return states, rows, steps
 }
 
-func (c *coverage) missing() []string {
+// missing lists what was not covered, except some that need not be.
+func (c *coverage) missing(except []string) []string {
 	states, rows, steps := c.all()
-	return slices.DeleteFunc(slices.Concat(states, rows, steps), func(what string) bool { return c.seen[what] })
+	return slices.DeleteFunc(slices.Concat(states, rows, steps), func(what string) bool {
+		return c.seen[what] || slices.Contains(except, what)
+	})
+}
+
+// unknown lists the names that nothing has.
+func (c *coverage) unknown(names []string) []string {
+	states, rows, steps := c.all()
+	all := slices.Concat(states, rows, steps)
+	return slices.DeleteFunc(slices.Clone(names), func(name string) bool { return slices.Contains(all, name) })
 }
 
 // String names what was not covered.

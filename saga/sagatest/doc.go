@@ -54,7 +54,8 @@
 // (The compensation cancels the room by the number that booking it returned, which it never heard of.)
 //
 // When nothing is wrong it logs (go test -v) how much was explored, how often each fault happened, and which states, rows and steps
-// were never reached: a script that never sends an event proves nothing about it. FullCoverage makes that a failure.
+// were never reached: a script that never sends an event proves nothing about it. FullCoverage makes that a failure, but for those that
+// it is told of.
 //
 // # What runs
 //

@@ -114,6 +114,9 @@ func TestExploreFindsWhatComesToNoEnd(t *testing.T) {
 	f = found(t, 0, sagatest.Find(t, failing, func(r *sagatest.Run) { sagatest.Start(r, failing, "ada", Stay{}) }))
 	require.Contains(t, f.Violations[0], "it does not come to an end")
 	require.Contains(t, f.String(), "returns the error: the server is down")
+	require.Greater(t, len(f.Trace), 5_000)
+	require.Contains(t, f.String(), " lines are left out here")
+	require.Less(t, strings.Count(f.String(), "\n"), 100, "it can be read")
 }
 
 func TestExploreFindsWhatTheScriptDoesWrong(t *testing.T) {

@@ -20,6 +20,10 @@ var failingTests = map[string]func(t *testing.T){
 	"coverage": func(t *testing.T) {
 		sagatest.Explore(t, theLifecycle, func(r *sagatest.Run) { sagatest.Start(r, theLifecycle, "order-1", order{}) }, sagatest.FullCoverage())
 	},
+	"coverage of what is not there": func(t *testing.T) {
+		sagatest.Explore(t, theLifecycle, func(*sagatest.Run) {}, sagatest.FullCoverage("row PAID/pakced", "state PAID", "PAID"))
+	},
+	"nothing started": func(t *testing.T) { sagatest.Explore(t, stay, func(*sagatest.Run) {}) },
 	"too few runs": func(t *testing.T) {
 		sagatest.Explore(t, stay, cancelledStay(stay), sagatest.Runs(5), sagatest.Seeds(0))
 	},
@@ -85,10 +89,12 @@ func TestReplaySaysWhatIsWrongWithIt(t *testing.T) {
 func TestExploreFailsIf(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ test, says string }{
-		{"coverage", "no run has reached: [state PAID state SHIPPED row NEW/paid[enough]"},
+		{"coverage", "no run has reached: state PAID, state SHIPPED, row NEW/paid[enough], "},
 		{"too few runs", "never happened, though the run without faults has a moment for it: allow more Runs"},
 		{"definition", `two steps are named "a"`},
 		{"no script", "a definition and a script are needed"},
+		{"coverage of what is not there", `FullCoverage excepts ["row PAID/pakced" "PAID"], which the definition does not have`},
+		{"nothing started", "violated: the script starts no saga: it must call sagatest.Start"},
 	} {
 		require.Contains(t, fails(t, c.test), c.says)
 	}

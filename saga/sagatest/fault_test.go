@@ -91,6 +91,50 @@ func TestFair(t *testing.T) {
 	require.Empty(t, fair(nil))
 }
 
+// The faults of a run by seed are spread over all of it.
+func TestLots(t *testing.T) {
+	x := exploreErrand(t, Runs(1), Seeds(0))
+	sum, faults := 0.0, 0
+	for seed := range uint64(100) {
+		d := errand()
+		x.script = errandScript(d)
+		x.definition = d
+		r := x.run(t, newLots(seed, x.moments), false)
+		for _, f := range r.happened {
+			sum += float64(f.moment) / float64(len(r.moments))
+			faults++
+		}
+	}
+	require.Greater(t, faults, 500)
+	require.InDelta(t, 0.5, sum/float64(faults), 0.1, "where they are, on the average")
+}
+
+// An event that waited while a row ran, and then did not fit, was kept by a row.
+func TestCoverageOfWhatWaited(t *testing.T) {
+	type none = struct{}
+	d := saga.Define(saga.Spec[string, string, none]{
+		Name: "parcel", Initial: "new", Start: "ordered", Succeeded: []string{"sent"},
+		Events: []saga.Event[string, none]{{Name: "paid"}, {Name: "packed"}},
+		Table: saga.Table[string, string, none]{
+			{From: "new", On: "ordered", To: "ready", Run: saga.Run(
+				saga.Do("local", func(context.Context, none) error { return nil }).Retriable().NoUndo("it is nothing"))},
+			{From: "ready", On: "packed", Policy: saga.Buffer},
+			{From: "ready", On: "paid", To: "open"},
+			{From: "open", On: "packed", To: "sent"},
+		},
+		Otherwise: saga.Ignore,
+	})
+	x, err := newExplorer(d, func(r *Run) {
+		p := Start(r, d, "parcel-1", none{})
+		p.Send("packed", nil) // at once: the row runs
+		p.Send("paid", nil).After(time.Minute)
+	}, nil)
+	require.NoError(t, err)
+	r := x.run(t, plan(nil), true)
+	require.Empty(t, r.violations)
+	require.Empty(t, x.coverage.missing(nil), "%s", r.trace)
+}
+
 func TestParsePlan(t *testing.T) {
 	for _, p := range []plan{nil, {{0, StepFails}}, {{3, InputNow}, {17, HandlerFailsAfterEffect}}} {
 		parsed, err := parsePlan(p.String())
@@ -112,7 +156,7 @@ func TestRunsAreRepeatable(t *testing.T) {
 	x, err := newExplorer(d, errandScript(d), nil)
 	require.NoError(t, err)
 	for seed := range uint64(50) {
-		drawn := x.run(t, newLots(seed), true)
+		drawn := x.run(t, newLots(seed, 60), true)
 		planned := x.run(t, drawn.happened, true)
 		require.Equal(t, drawn.trace, planned.trace)
 		require.Equal(t, drawn.happened, planned.happened)

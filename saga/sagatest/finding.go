@@ -11,9 +11,15 @@ import (
 type Finding struct {
 	Violations []string
 	Faults     string   // what -sagatest.replay takes: as few as are needed
-	Trace      []string // what happened
+	Trace      []string // what happened: all of it
 	Test       string   // its name
 }
+
+// A trace that is longer is shown from its begin and its end only.
+const (
+	longTrace = 200
+	traceEnd  = 40
+)
 
 // String shows the finding.
 func (f *Finding) String() string {
@@ -22,7 +28,12 @@ func (f *Finding) String() string {
 		fmt.Fprintf(&b, "violated: %s\n", v)
 	}
 	fmt.Fprintf(&b, "with these faults: %s\n\n", strings.ReplaceAll(f.Faults, ",", ", "))
-	for _, line := range f.Trace {
+	lines := f.Trace
+	if len(lines) > longTrace {
+		cut := fmt.Sprintf("%9s  %d lines are left out here: Finding.Trace has them, and the replay shows them", "...", len(lines)-2*traceEnd)
+		lines = slices.Concat(lines[:traceEnd], []string{cut}, lines[len(lines)-traceEnd:])
+	}
+	for _, line := range lines {
 		b.WriteString("  " + line + "\n")
 	}
 	fmt.Fprintf(&b, "\nto see it again: go test -run '^%s$' -sagatest.replay '%s'\n", strings.ReplaceAll(f.Test, "/", "$/^"), f.Faults)
@@ -36,12 +47,12 @@ func (x *explorer) find(t *testing.T, p plan) *Finding {
 	quiet.coverage, quiet.offered, quiet.happened = newCoverage(x.shape), map[Fault]int{}, map[Fault]int{}
 	found := p
 	at := quiet.run(t, p, false).anchors()
-	for k := 0; k < len(at); {
-		less := quiet.run(t, newAnchors(slices.Delete(slices.Clone(at), k, k+1)), false)
-		if len(less.violations) > 0 && len(less.happened) < len(p) {
-			p, at, k = less.happened, less.anchors(), 0
-		} else {
-			k++
+	for k := 0; k < len(at); k++ {
+		for _, without := range []chooser{newAnchors(slices.Delete(slices.Clone(at), k, k+1)), slices.Delete(slices.Clone(p), k, k+1)} {
+			if less := quiet.run(t, without, false); len(less.violations) > 0 && len(less.happened) < len(p) {
+				p, at, k = less.happened, less.anchors(), -1
+				break
+			}
 		}
 	}
 	r := quiet.run(t, p, true)

@@ -85,19 +85,23 @@ func (p plan) choose(moment int, _ string, offered []Fault) (Fault, bool) {
 	return "", false
 }
 
-// lots draws faults by a seed, up to a number of them, so that every run comes to an end.
+// lots draws faults by a seed, up to a number of them, so that every run comes to an end. They are spread over as many moments as
+// a run without faults has; those that are left then happen in what follows.
 type lots struct {
-	rng  *rand.Rand
-	left int
+	rng    *rand.Rand
+	left   int
+	chance float64
 }
 
-func newLots(seed uint64) *lots {
+// newLots takes the moments of a run without faults.
+func newLots(seed uint64, moments int) *lots {
 	rng := rand.New(rand.NewPCG(seed, 0x5a6a))
-	return &lots{rng, 1 + rng.IntN(24)}
+	left := 1 + rng.IntN(24)
+	return &lots{rng, left, min(float64(left)/float64(max(moments, 1)), 0.25)}
 }
 
 func (l *lots) choose(_ int, _ string, offered []Fault) (Fault, bool) {
-	if l.left == 0 || l.rng.IntN(100) >= 12 {
+	if l.left == 0 || l.rng.Float64() >= l.chance {
 		return "", false
 	}
 	l.left--

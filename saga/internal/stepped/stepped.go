@@ -69,5 +69,6 @@ var (
 	Begin    func(ctx context.Context, orchestrator any, around Around) (Orchestrator, error)
 	Receiver func(participant any) (Participant, error)
 	Describe func(definition any) Definition
-	Leftover func(record any) string // what a settled instance still holds; empty: nothing
+	Leftover func(record any) string   // what a settled instance still holds; empty: nothing
+	Buffered func(record any) []string // the events that it keeps because they do not fit its state
 )

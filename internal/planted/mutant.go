@@ -13,8 +13,7 @@ type mutant struct {
 	file   string // where, from the module's root
 	edits  []edit
 	in     string // the directory of the tests that are to catch it
-	// tests are their names, as go test prints them, with spaces between; TestStore/inputs means all below. Property tests of
-	// rapid are no good here: they leave files in testdata when they fail.
+	// tests are their names, as go test prints them, with spaces between; TestStore/inputs means all below.
 	tests string
 }
 

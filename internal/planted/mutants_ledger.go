@@ -13,7 +13,7 @@ var ledgerMutants = []mutant{
 			}
 			top = max(top, e.Order)`,
 		}},
-		"saga", "TestScripts/compensating TestSimulation",
+		"saga", "TestScripts/compensating TestLinearSagasAgainstTheModel TestSimulation",
 	},
 	{
 		"parallel compensation joined too early", "the next undo begins while a sibling's is at work",

@@ -136,6 +136,6 @@ var rowMutants = []mutant{
 			`if len(t.groupOf(s)) <= 1 {`,
 			`if len(t.groupOf(s)) <= 1 || PLANTED {`,
 		}},
-		"saga", "TestScripts/parallel",
+		"saga", "TestScripts/parallel TestLinearSagasAgainstTheModel",
 	},
 }

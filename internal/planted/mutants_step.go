@@ -16,7 +16,21 @@ var stepMutants = []mutant{
 				}
 			}`,
 		}},
-		"saga", "TestScripts/outcomes TestAnomalySuccessThatRacesItsTimeOutIsKeptOrUndone",
+		"saga", "TestScripts/outcomes TestLinearSagasAgainstTheModel TestAnomalySuccessThatRacesItsTimeOutIsKeptOrUndone",
+	},
+	{
+		"duplicate counted twice", "a success that is heard of again is folded into the data again",
+		"saga/decide_step.go", []edit{{
+			`	if e.Status != compensation.Sent {
+		before := *e`,
+			`	if PLANTED && e.Status == compensation.Succeeded && t.inst.Row != nil {
+		_ = t.succeeded(s, o.Result)
+		return
+	}
+	if e.Status != compensation.Sent {
+		before := *e`,
+		}},
+		"saga", "TestLinearSagasAgainstTheModel",
 	},
 	{
 		"outcome of any attempt", "the failure of an earlier attempt ends the one under way",

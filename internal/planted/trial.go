@@ -31,6 +31,10 @@ const (
 	atOnce      = 2 // test binaries
 )
 
+// withProperties are the directories whose mutants name property tests of rapid. Those are not to leave files in testdata when they
+// fail, nor to look for the shortest failure.
+var withProperties = []string{"saga"}
+
 // verdict is what the tests make of a mutant.
 type verdict struct {
 	caught bool
@@ -117,7 +121,11 @@ func (t *trial) plant(ctx context.Context, mutants []mutant) ([]verdict, error) 
 func (t *trial) test(ctx context.Context, dir string, names []string, mutant string) (report, error) {
 	ctx, cancel := context.WithTimeout(ctx, testTimeout+30*time.Second)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, t.binary(dir), "-test.v", "-test.timeout="+testTimeout.String(), "-test.run="+pattern(names))
+	args := []string{"-test.v", "-test.timeout=" + testTimeout.String(), "-test.run=" + pattern(names)}
+	if slices.Contains(withProperties, dir) {
+		args = append(args, "-rapid.nofailfile", "-rapid.shrinktime=1s")
+	}
+	cmd := exec.CommandContext(ctx, t.binary(dir), args...)
 	cmd.Dir = filepath.Join(t.root, filepath.FromSlash(dir))
 	cmd.Env = append(os.Environ(), environment+"="+mutant, "TMPDIR="+filepath.Join(t.dir, "tmp"))
 	cmd.WaitDelay = time.Second

@@ -73,6 +73,8 @@ type HandlerOption uint8
 // after the gateway had answered has left nothing in the inbox, and money at the gateway. The handler finds by the
 // ActionKey of [Info] what is to be undone, and must bear that it is nothing. ("Null compensation" is what X. Ye calls a
 // compensation whose action never came, see [Inbox].)
+//
+// It is of no help to an action that says no at last: a step that was rejected is not undone at all. See [Handle].
 const NullCompensation HandlerOption = 1
 
 // Handle registers the handler of a command, before Run. The handler answers
@@ -84,6 +86,18 @@ const NullCompensation HandlerOption = 1
 //
 // It may run more than once for a command, but what it does in tx takes effect once. Whatever it asks of systems outside
 // should go under the stable key that [Info] gives; see [NullCompensation]. Its context ends with HandlerTimeout.
+//
+// A no is believed: the step counts as never done, and its compensation is not sent. That is right of what was done in tx. But an
+// earlier attempt that was rolled back may have left something outside, which the inbox knows nothing of. So a handler that asks
+// systems outside should say no only
+//
+//   - before it asks them, for a reason that every attempt finds again, such as what stands in the command itself; or
+//   - because they say no, under the stable key: then they have said so to every attempt; or
+//   - after it has taken back outside what an earlier attempt may have done there, by the ActionKey.
+//
+// Where none of these can be had let it answer any other error instead: when the attempts are spent nobody knows what became of the
+// step, and so it is undone. The compensation then needs [NullCompensation]. (A local step has no barrier: one that says no
+// after an attempt in doubt is undone in any case.)
 func Handle[T, C, R any](p *Participant[T], command Command[C, R], handler func(ctx context.Context, tx T, command C) (R, error), options ...HandlerOption) error {
 	if command.Name == "" || command.Topic == "" || handler == nil {
 		return fmt.Errorf("%w: to handle a command takes its name (%q), its topic (%q) and a handler", ErrInvalid, command.Name, command.Topic)

@@ -41,7 +41,8 @@ type Row[S, E ~string, D any] struct {
 
 	// Compensate undoes every step whose effect may exist, in reverse order of start, before Run and before To is entered.
 	Compensate bool
-	// Interrupts lets the event abandon the rest of a row that runs, once its step in flight is known or timed out.
+	// Interrupts lets the event abandon the rest of a row that runs, once its step in flight is known or timed out. That goes
+	// for a retriable step, too: if it timed out it is not tried again. What it left undone is for the interrupting row to do.
 	// Other events wait for the row's end.
 	Interrupts bool
 

@@ -51,6 +51,7 @@ func Example() {
 	}
 	go func() { _ = orchestrator.Run(ctx) }()
 	defer func() { _ = orchestrator.Close() }()
+	<-orchestrator.Running()
 
 	var kick func()
 	err = pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {

@@ -123,7 +123,7 @@ func TestUserWithFewRights(t *testing.T) {
 }
 
 // rights are those of the manual.
-var rights = []any{"+evalsha", "+eval", "+time", "+get", "+set", "+del", "+unlink", "+hmget", "+hset", "+hdel", "+zadd", "+zrem", "+zrangebyscore", "+incr", "+wait"}
+var rights = []any{"+evalsha", "+eval", "+time", "+get", "+set", "+del", "+unlink", "+hmget", "+hset", "+zadd", "+zrem", "+zrangebyscore", "+incr", "+wait"}
 
 // everyCall makes each call of the store at least once, with each answer.
 func everyCall(tb testing.TB, store *redis.IdempotencyStore) {

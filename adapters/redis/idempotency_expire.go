@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 
 	goredis "github.com/redis/go-redis/v9"
@@ -42,7 +41,7 @@ func (s *IdempotencyStore) expireOver(ctx context.Context, limit int) (removed i
 		for i, e := range page {
 			names[i] = e.name
 		}
-		n, err := s.forget(ctx, s.scripts.forgetOver, s.keys.over, names, micros(idempotency.AbandonedAfter))
+		n, err := s.forget(ctx, s.scripts.forgetOver, s.keys.over, names, idempotency.AbandonedAfter.Microseconds())
 		removed += n
 		if err != nil {
 			return removed, err
@@ -124,11 +123,7 @@ func (p *pages) next(ctx context.Context, s *IdempotencyStore, size int) error {
 	if err != nil || len(entries) == 0 {
 		return err
 	}
-	last := entries[len(entries)-1].time
-	seen := map[string]bool{}
-	if last == p.from {
-		seen = maps.Clone(p.seen)
-	}
+	last, seen := entries[len(entries)-1].time, map[string]bool{}
 	for _, e := range entries {
 		if !p.seen[e.name] {
 			p.records = append(p.records, e.name)
@@ -186,5 +181,5 @@ func settledOf(ctx context.Context, records []heldRecord, live idempotency.Live)
 	for _, h := range alive {
 		isLive[h] = true
 	}
-	return slices.DeleteFunc(records, func(r heldRecord) bool { return r.holds != "" && isLive[r.holds] }), nil
+	return slices.DeleteFunc(records, func(r heldRecord) bool { return isLive[r.holds] }), nil
 }

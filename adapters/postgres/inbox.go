@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/sagamill/sagamill/adapters/internal/barrier"
 	"github.com/sagamill/sagamill/saga"
@@ -25,7 +26,7 @@ type Inbox struct{ db *DB }
 
 var _ saga.Inbox[pgx.Tx] = (*Inbox)(nil)
 
-// NewInbox makes an inbox in db.
+// NewInbox makes an inbox in db. Handlers that work with database/sql take [NewSQLInbox].
 func NewInbox(db *DB) *Inbox { return &Inbox{db: db} }
 
 // Handle implements saga.Inbox. The handler gets a transaction within one (a savepoint): to commit or to roll it back is not
@@ -36,7 +37,7 @@ func (i *Inbox) Handle(ctx context.Context, effect saga.Effect, handle func(cont
 	}
 	err = i.db.transaction(ctx, func(tx pgx.Tx) (err error) {
 		h := handling{db: i.db, tx: tx, effect: effect}
-		reply, err = h.run(ctx, handle)
+		reply, err = h.run(ctx, func() (saga.Reply, error) { return h.call(ctx, tx, handle) })
 		return err
 	})
 	if err != nil {
@@ -48,11 +49,18 @@ func (i *Inbox) Handle(ctx context.Context, effect saga.Effect, handle func(cont
 // handling is one command in its transaction.
 type handling struct {
 	db     *DB
-	tx     pgx.Tx
+	tx     statements
 	effect saga.Effect
 }
 
-func (h *handling) run(ctx context.Context, handle func(context.Context, pgx.Tx) ([]byte, error)) (saga.Reply, error) {
+// statements is what the barrier's own statements are sent through: a pgx.Tx, or the connection of an *sql.Tx.
+type statements interface {
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
+}
+
+// run answers from the records, or calls the handler and writes its record.
+func (h *handling) run(ctx context.Context, call func() (saga.Reply, error)) (saga.Reply, error) {
 	found, err := h.begin(ctx)
 	if err != nil {
 		return saga.Reply{}, err
@@ -61,7 +69,7 @@ func (h *handling) run(ctx context.Context, handle func(context.Context, pgx.Tx)
 	if known != nil {
 		return *known, errors.Join(h.write(ctx, false, besides.Action), h.write(ctx, true, besides.Undo))
 	}
-	reply, err := h.call(ctx, handle)
+	reply, err := call()
 	if err != nil {
 		return saga.Reply{}, err // the whole transaction is rolled back
 	}
@@ -69,8 +77,8 @@ func (h *handling) run(ctx context.Context, handle func(context.Context, pgx.Tx)
 }
 
 // call runs the handler, and takes back what it wrote if it rejects.
-func (h *handling) call(ctx context.Context, handle func(context.Context, pgx.Tx) ([]byte, error)) (saga.Reply, error) {
-	savepoint, err := h.tx.Begin(ctx)
+func (h *handling) call(ctx context.Context, tx pgx.Tx, handle func(context.Context, pgx.Tx) ([]byte, error)) (saga.Reply, error) {
+	savepoint, err := tx.Begin(ctx)
 	if err != nil {
 		return saga.Reply{}, err
 	}

@@ -46,7 +46,7 @@ type books struct {
 func openBooks(t *testing.T, store string) *books {
 	t.Helper()
 	database := func(of string) *data.DB {
-		db, err := data.Open(store, of)
+		db, err := data.Open(t.Context(), store, of)
 		require.NoError(t, err)
 		t.Cleanup(func() { require.NoError(t, db.Close()) })
 		return db

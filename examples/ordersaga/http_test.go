@@ -345,24 +345,26 @@ func TestConfigurationsThatMakeNoSense(t *testing.T) {
 	t.Parallel()
 	nothing := func(string) string { return "" }
 	for want, args := range map[string][]string{
-		`--store is "redis:"`:          {"--store", "redis:"},
-		`--broker is "kafka://x"`:      {"--broker", "kafka://x"},
-		`--idempotency is "redis://x"`: {"--idempotency", "redis://x"},
-		`--services has "marketing"`:   {"--services", "order,marketing"},
-		"within one process only":      {"--services", "order"},
-		"--reserve-ttl is -1s":         {"--reserve-ttl", "-1s"},
-		"serve takes flags only":       {"now"},
+		`--store is "redis:"`:              {"--store", "redis:"},
+		"memory: keeps":                    {"--store", "memory:", "--broker", "redis://x", "--services", "order"},
+		"lacks the path":                   {"--store", "sqlite:"},
+		`--broker is "kafka://x"`:          {"--broker", "kafka://x"},
+		`--idempotency is "memcached://x"`: {"--idempotency", "memcached://x"},
+		`--services has "marketing"`:       {"--services", "order,marketing"},
+		"within one process only":          {"--services", "order"},
+		"--reserve-ttl is -1s":             {"--reserve-ttl", "-1s"},
+		"serve takes flags only":           {"now"},
 	} {
-		_, err := app.Parse(args, nothing)
+		_, err := app.Parse(args, nothing, nil)
 		require.ErrorContains(t, err, want)
 	}
 	c, err := app.Parse(nil, func(key string) string {
 		return map[string]string{"ORDERSAGA_RESERVE_TTL": "1m", "ORDERSAGA_SIMULATE": "false"}[key]
-	})
+	}, nil)
 	require.NoError(t, err)
 	require.Equal(t, time.Minute, c.ReserveTTL)
 	require.False(t, c.Simulate)
-	_, err = app.Parse(nil, func(key string) string { return map[string]string{"ORDERSAGA_SIMULATE": "perhaps"}[key] })
+	_, err = app.Parse(nil, func(key string) string { return map[string]string{"ORDERSAGA_SIMULATE": "perhaps"}[key] }, nil)
 	require.ErrorContains(t, err, "ORDERSAGA_SIMULATE")
 }
 

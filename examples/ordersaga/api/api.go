@@ -46,15 +46,15 @@ type handle func(w http.ResponseWriter, r *http.Request) error
 // Handler serves the API and the page.
 func Handler(s Services) (http.Handler, error) {
 	a := &api{s}
-	once, err := idempotency.Middleware(s.Keys, idempotency.Config{
-		Tenant: tenant, TTL: s.IdempotencyTTL, Lease: s.Lease, MaxBody: maxBody, Logger: s.Logger,
-	})
-	if err != nil {
-		return nil, err
-	}
 	mux := http.NewServeMux()
 	route := func(pattern string, h handle) { mux.Handle(pattern, a.serve(h)) }
 	if s.Orders != nil {
+		once, err := idempotency.Middleware(s.Keys, idempotency.Config{
+			Tenant: tenant, TTL: s.IdempotencyTTL, Lease: s.Lease, MaxBody: maxBody, Logger: s.Logger,
+		})
+		if err != nil {
+			return nil, err
+		}
 		mux.Handle("POST /v1/orders", once(a.serve(a.place)))
 		mux.Handle("POST /v1/orders/{id}/pay", once(a.serve(a.click(order.PayClicked))))
 		mux.Handle("POST /v1/orders/{id}/cancel", once(a.serve(a.click(order.CancelClicked))))

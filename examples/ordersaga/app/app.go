@@ -13,7 +13,6 @@ import (
 
 	"github.com/ThreeDotsLabs/watermill"
 
-	"github.com/sagamill/sagamill/adapters/gochannel"
 	"github.com/sagamill/sagamill/examples/ordersaga/api"
 	"github.com/sagamill/sagamill/examples/ordersaga/contract"
 	"github.com/sagamill/sagamill/examples/ordersaga/data"
@@ -35,7 +34,7 @@ type App struct {
 	messages  watermill.LoggerAdapter
 	metrics   *metrics
 	stores    *stores
-	broker    *gochannel.Broker
+	broker    Broker
 	transport saga.Transport
 	services  api.Services
 	world     *outside.World
@@ -58,16 +57,23 @@ func Start(ctx context.Context, config Config, logger *slog.Logger) (a *App, err
 			err = errors.Join(err, a.Close())
 		}
 	}()
-	if a.stores, err = openStores(config); err != nil {
+	if a.stores, err = openStores(ctx, config, logger); err != nil {
 		return a, err
 	}
 	a.closing(a.stores.close)
 	if config.Keys != nil {
 		a.stores.keys = config.Keys
 	}
-	a.broker = gochannel.New(gochannel.Config{Confirmed: []string{contract.OrderEvents}}, a.messages)
+	if a.broker, err = config.openBroker(ctx, a.messages); err != nil {
+		return a, err
+	}
 	a.closing(a.broker.Close)
 	a.transport = a.broker.Transport()
+	if config.Trouble != nil {
+		t := config.Trouble.begin(a.transport.Publisher)
+		a.closing(t.Close)
+		a.transport.Publisher = t
+	}
 	secret := config.secret()
 	a.services = api.Services{
 		Metrics: a.metrics.handler(), Keys: a.stores.keys, IdempotencyTTL: config.IdempotencyTTL, Lease: config.Lease, WebhookSecret: secret,
@@ -147,7 +153,7 @@ func (a *App) run(what string, r runner) error {
 }
 
 func (a *App) startWorld(ctx context.Context) error {
-	db, err := a.stores.db("outside")
+	db, err := a.stores.db(ctx, "outside")
 	if err != nil {
 		return err
 	}
@@ -166,7 +172,7 @@ func (a *App) startInventory(ctx context.Context) error {
 	if !a.config.runs(Inventory) {
 		return nil
 	}
-	db, err := a.stores.db(Inventory)
+	db, err := a.stores.db(ctx, Inventory)
 	if err != nil {
 		return err
 	}
@@ -181,7 +187,7 @@ func (a *App) startPayment(ctx context.Context) error {
 	if !a.config.runs(Payment) {
 		return nil
 	}
-	db, err := a.stores.db(Payment)
+	db, err := a.stores.db(ctx, Payment)
 	if err != nil {
 		return err
 	}
@@ -196,7 +202,7 @@ func (a *App) startFulfillment(ctx context.Context) error {
 	if !a.config.runs(Fulfillment) {
 		return nil
 	}
-	db, err := a.stores.db(Fulfillment)
+	db, err := a.stores.db(ctx, Fulfillment)
 	if err != nil {
 		return err
 	}
@@ -218,6 +224,9 @@ func (a *App) participate(service string, db *data.DB, handle func(*saga.Partici
 	if a.config.Commit != nil {
 		inbox = toldInbox{inbox, service, a.config.Commit}
 	}
+	a.everyMinute(service+"'s inbox", func(ctx context.Context, limit int) (int, error) {
+		return inbox.Expire(ctx, inboxRetention, limit)
+	})
 	p, err := saga.NewParticipant(inbox, saga.ParticipantConfig{Name: service, Transport: a.transport, Observer: a.metrics}, a.messages)
 	if err != nil {
 		return err
@@ -250,7 +259,7 @@ func (a *App) startOrder(ctx context.Context) error {
 	if !a.config.runs(Order) {
 		return nil
 	}
-	db, err := a.stores.db(Order)
+	db, err := a.stores.db(ctx, Order)
 	if err != nil {
 		return err
 	}
@@ -276,28 +285,35 @@ func (a *App) startOrder(ctx context.Context) error {
 	}
 	a.services.Orders = order.NewService(o, lifecycle, book)
 	a.checks = append(a.checks, a.services.Orders.Ready)
-	a.background(func(ctx context.Context) error { a.expire(ctx, o); return nil })
+	a.everyMinute("idempotency keys", func(ctx context.Context, limit int) (int, error) { // but not while the order lives that they began
+		return a.stores.keys.Expire(ctx, limit, o.Live)
+	})
 	return nil
 }
 
-// expire forgets idempotency keys whose time is over, as long as the order that they began is not alive.
-func (a *App) expire(ctx context.Context, o *saga.Orchestrator) {
-	tick := time.NewTicker(time.Minute)
-	defer tick.Stop()
-	for {
-		const limit = 1000
-		for removed := limit; removed == limit; {
-			var err error
-			if removed, err = a.stores.keys.Expire(ctx, limit, o.Live); err != nil && ctx.Err() == nil {
-				a.report(fmt.Errorf("expire idempotency keys: %w", err))
+// inboxRetention is longer than an order may be under way, plus the longest that a broker may keep a message.
+const inboxRetention = 90 * 24 * time.Hour
+
+// everyMinute forgets what is over, in small batches.
+func (a *App) everyMinute(what string, expire func(ctx context.Context, limit int) (removed int, err error)) {
+	a.background(func(ctx context.Context) error {
+		tick := time.NewTicker(time.Minute)
+		defer tick.Stop()
+		for {
+			const limit = 1000
+			for removed := limit; removed == limit; {
+				var err error
+				if removed, err = expire(ctx, limit); err != nil && ctx.Err() == nil {
+					a.report(fmt.Errorf("expire %s: %w", what, err))
+				}
+			}
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				return nil
 			}
 		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
-		}
-	}
+	})
 }
 
 func (a *App) serve(ctx context.Context) error {

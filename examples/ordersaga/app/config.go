@@ -7,9 +7,12 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
+
+	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/sagamill/sagamill/examples/ordersaga/data"
 	"github.com/sagamill/sagamill/idempotency"
@@ -36,6 +39,11 @@ type Config struct {
 	Pace   time.Duration     // how long the simulated world takes for anything
 	Keys   idempotency.Store // instead of the store's own idempotency keys
 	Commit func(of string)   // called after each commit of a saga, or of a service's command
+
+	Trouble *Trouble // what the messages suffer
+
+	// Brokers are those that --broker may name besides the program's own, by the scheme of their URLs.
+	Brokers map[string]OpenBroker
 }
 
 // The services.
@@ -49,13 +57,13 @@ const (
 var allServices = []string{Order, Inventory, Payment, Fulfillment}
 
 // Parse reads the flags of serve. Each is also an environment variable: ORDERSAGA_ and the flag in capitals, with underscores.
-func Parse(args []string, getenv func(string) string) (Config, error) {
-	c := Config{Pace: 200 * time.Millisecond}
+func Parse(args []string, getenv func(string) string, brokers map[string]OpenBroker) (Config, error) {
+	c := Config{Pace: 200 * time.Millisecond, Brokers: brokers}
 	f := flag.NewFlagSet("ordersaga serve", flag.ContinueOnError)
 	f.StringVar(&c.Listen, "listen", "127.0.0.1:8080", "HTTP `address`")
-	f.StringVar(&c.Store, "store", "sqlite:ordersaga.db", "where sagas and services keep their data: memory: or sqlite:`PATH`")
-	f.StringVar(&c.Broker, "broker", "gochannel:", "what carries the messages: gochannel:")
-	f.StringVar(&c.Idempotency, "idempotency", "", "where idempotency keys are kept: empty means the store's own")
+	f.StringVar(&c.Store, "store", "sqlite:ordersaga.db", "where sagas and services keep their data: memory:, sqlite:`PATH` or postgres://...")
+	f.StringVar(&c.Broker, "broker", "gochannel:", "what carries the messages: `URL` of "+strings.Join(c.schemes(), ", "))
+	f.StringVar(&c.Idempotency, "idempotency", "", "where idempotency keys are kept: `redis://...`, or empty for the store's own")
 	f.StringVar(&c.Services, "services", strings.Join(allServices, ","), "the services that this process runs")
 	f.BoolVar(&c.Simulate, "simulate", true, "the world outside acts by itself; false: all of it comes in by webhooks")
 	f.DurationVar(&c.ReserveTTL, "reserve-ttl", 15*time.Minute, "how long stock is reserved for an order that is not paid")
@@ -88,19 +96,27 @@ func (c Config) check() error {
 	if err := data.Check(c.Store); err != nil && c.Store != "memory:" {
 		faults = append(faults, err)
 	}
-	if c.Broker != "gochannel:" {
-		fault("--broker is %q: it is gochannel:", c.Broker)
+	if scheme, _, found := strings.Cut(c.Broker, ":"); !found || c.brokers()[scheme] == nil {
+		fault("--broker is %q: it is %s or a URL of %s", c.Broker, inProcess, strings.Join(c.schemes(), ", "))
 	}
 	if c.Idempotency != "" {
-		fault("--idempotency is %q: it is empty, the store's own", c.Idempotency)
+		if _, err := goredis.ParseURL(c.Idempotency); err != nil {
+			fault("--idempotency is %q: it is redis://HOST:PORT/NUMBER, or empty for the store's own: %w", c.Idempotency, err)
+		}
+	}
+	if len(c.services()) == 0 {
+		fault("--services is empty: there are %s", strings.Join(allServices, ", "))
 	}
 	for _, s := range c.services() {
 		if !slices.Contains(allServices, s) {
 			fault("--services has %q: there are %s", s, strings.Join(allServices, ", "))
 		}
 	}
-	if c.Broker == "gochannel:" && len(c.services()) != len(allServices) {
+	if c.Broker == inProcess && len(c.services()) != len(allServices) {
 		fault("--services leaves some out, but gochannel: carries messages within one process only: run them all")
+	}
+	if c.Store == "memory:" && len(c.services()) != len(allServices) {
+		fault("--services leaves some out, but memory: keeps the simulated world within one process: run them all")
 	}
 	for _, d := range []struct {
 		name  string
@@ -122,6 +138,9 @@ func (c Config) services() []string {
 	}
 	return list
 }
+
+// schemes are those of the brokers that there are.
+func (c Config) schemes() []string { return slices.Sorted(maps.Keys(c.brokers())) }
 
 func (c Config) runs(service string) bool { return slices.Contains(c.services(), service) }
 

@@ -1,10 +1,5 @@
-// Ordersaga is a shop whose orders survive any crash: the reference example of sagamill.
-//
-//	go run ./examples/ordersaga         plays every path of an order, and checks its outcome
-//	go run ./examples/ordersaga serve   serves the shop at http://127.0.0.1:8080
-//
-// Begin reading with order/lifecycle.go: the table is the specification.
-package main
+// Package command is the program: its subcommands and flags. A main hands it the brokers that it has besides.
+package command
 
 import (
 	"context"
@@ -12,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"os"
 	"os/signal"
 	"syscall"
@@ -25,21 +21,22 @@ const usage = `usage: ordersaga [serve [flags]]
 Without arguments it plays every path of an order on a scratch file, and checks each outcome.
 serve runs the shop: see ordersaga serve -h.`
 
-func main() {
+// Main runs the program, and ends the process. The brokers are added to those of the flag --broker; nil: none.
+func Main(brokers map[string]app.OpenBroker) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, os.Args[1:]); err != nil && !errors.Is(err, flag.ErrHelp) {
+	if err := run(ctx, os.Args[1:], brokers); err != nil && !errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintln(os.Stderr, "ordersaga:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, args []string) error {
+func run(ctx context.Context, args []string, brokers map[string]app.OpenBroker) error {
 	switch {
 	case len(args) == 0:
 		return tour.Run(ctx, os.Stdout)
 	case args[0] == "serve":
-		config, err := app.Parse(args[1:], os.Getenv)
+		config, err := app.Parse(args[1:], os.Getenv, brokers)
 		if err != nil {
 			return err
 		}
@@ -60,7 +57,7 @@ func serve(ctx context.Context, config app.Config) error {
 	if config.WebhookSecret != "" {
 		secret = "set"
 	}
-	logger.Info("the shop is open", "url", a.URL, "store", config.Store, "broker", config.Broker, "services", config.Services,
+	logger.Info("the shop is open", "url", a.URL, "store", redacted(config.Store), "broker", redacted(config.Broker), "services", config.Services,
 		"simulate", config.Simulate, "webhook-secret", secret)
 	select {
 	case err = <-a.Failed():
@@ -68,4 +65,12 @@ func serve(ctx context.Context, config app.Config) error {
 		logger.Info("closing: what is under way is finished first")
 	}
 	return errors.Join(err, a.Close())
+}
+
+// redacted is a URL without its password.
+func redacted(text string) string {
+	if u, err := url.Parse(text); err == nil && u.User != nil {
+		return u.Redacted()
+	}
+	return text
 }

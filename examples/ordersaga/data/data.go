@@ -1,5 +1,5 @@
-// Package data is where a service keeps its tables. Each has a database of its own, which nobody else opens. The SQL of the services
-// is what every one of them understands.
+// Package data is where a service keeps its tables. Each has a file, or a schema, of its own, which nobody else opens. The SQL of
+// the services is what every one of the databases understands.
 package data
 
 import (
@@ -7,6 +7,9 @@ import (
 	"database/sql"
 	"fmt"
 	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/sagamill/sagamill/idempotency"
 	"github.com/sagamill/sagamill/saga"
@@ -18,21 +21,31 @@ const Main = "order"
 // DB is a service's database: for reading, and through Write for writing.
 type DB struct {
 	*sql.DB
-	Inbox saga.Inbox[*sql.Tx] // the barrier of the service's participant
+	Inbox Inbox
 	Sagas saga.Store
 	Keys  idempotency.Store
 
-	close func() error
-	write func(ctx context.Context, f func(*sql.Tx) error) error
-	words *strings.Replacer // what the dialects call differently
+	close      func() error
+	write      func(ctx context.Context, f func(*sql.Tx) error) error
+	makeTables func(ctx context.Context, ddl string) error
+	words      *strings.Replacer // what the dialects call differently
+}
+
+// Inbox is the barrier of the service's participant.
+type Inbox interface {
+	saga.Inbox[*sql.Tx]
+	Expire(ctx context.Context, olderThan time.Duration, limit int) (removed int, err error)
 }
 
 // Open opens the database of a service, by the flag --store.
-func Open(store, service string) (db *DB, err error) {
+func Open(ctx context.Context, store, service string) (db *DB, err error) {
+	if err = Check(store); err != nil {
+		return nil, err
+	}
 	if path, ok := strings.CutPrefix(store, "sqlite:"); ok {
 		db, err = openSQLite(path, service)
 	} else {
-		err = Check(store)
+		db, err = openPostgres(ctx, store, service)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open the data of %s: %w", service, err)
@@ -42,10 +55,17 @@ func Open(store, service string) (db *DB, err error) {
 
 // Check says what is wrong with a flag --store.
 func Check(store string) error {
-	if path, ok := strings.CutPrefix(store, "sqlite:"); ok && path != "" {
+	path, isFile := strings.CutPrefix(store, "sqlite:")
+	switch {
+	case isFile && path != "":
 		return nil
+	case isFile:
+		return fmt.Errorf("--store is %q: it lacks the path of a file", store)
+	case strings.HasPrefix(store, "postgres://"), strings.HasPrefix(store, "postgresql://"):
+		_, err := pgxpool.ParseConfig(store) // which does not tell the password
+		return err
 	}
-	return fmt.Errorf("--store is %q: it is memory: or sqlite:PATH", store)
+	return fmt.Errorf("--store is %q: it is memory:, sqlite:PATH or postgres://USER:PASSWORD@HOST:PORT/DATABASE", store)
 }
 
 // Close closes it.
@@ -57,8 +77,5 @@ func (db *DB) Write(ctx context.Context, f func(tx *sql.Tx) error) error { retur
 
 // Tables creates tables that are not there. A column that counts is a SERIAL.
 func (db *DB) Tables(ctx context.Context, ddl string) error {
-	return db.Write(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, db.words.Replace(ddl))
-		return err
-	})
+	return db.makeTables(ctx, db.words.Replace(ddl))
 }

@@ -1,6 +1,8 @@
 package data
 
 import (
+	"context"
+	"database/sql"
 	"path/filepath"
 	"strings"
 
@@ -19,6 +21,13 @@ func openSQLite(path, service string) (*DB, error) {
 	}
 	return &DB{
 		DB: db.DB, Inbox: sqlite.NewInbox(db), Sagas: sqlite.NewStore(db), Keys: sqlite.NewIdempotencyStore(db),
-		close: db.Close, write: db.Write, words: strings.NewReplacer("SERIAL", "INTEGER PRIMARY KEY AUTOINCREMENT"),
+		close: db.Close, write: db.Write,
+		makeTables: func(ctx context.Context, ddl string) error {
+			return db.Write(ctx, func(tx *sql.Tx) error {
+				_, err := tx.ExecContext(ctx, ddl)
+				return err
+			})
+		},
+		words: strings.NewReplacer("SERIAL", "INTEGER PRIMARY KEY AUTOINCREMENT"),
 	}, nil
 }

@@ -32,7 +32,7 @@ func (y *yard) ask(what string) error {
 
 func newFulfillment(t *testing.T, y *yard) *Fulfillment {
 	t.Helper()
-	db, err := data.Open("sqlite:"+filepath.Join(t.TempDir(), "shop.db"), "fulfillment")
+	db, err := data.Open(t.Context(), "sqlite:"+filepath.Join(t.TempDir(), "shop.db"), "fulfillment")
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
 	f, err := New(t.Context(), db, y, nil)

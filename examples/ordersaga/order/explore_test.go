@@ -99,7 +99,7 @@ func TestExploreWhateverWhenever(t *testing.T) {
 }
 
 func explore(t *testing.T, story func(*shop), options ...sagatest.Option) {
-	db, err := data.Open("sqlite:"+filepath.Join(t.TempDir(), "order.db"), "order")
+	db, err := data.Open(t.Context(), "sqlite:"+filepath.Join(t.TempDir(), "order.db"), "order")
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
 	book, err := order.NewBook(t.Context(), db)

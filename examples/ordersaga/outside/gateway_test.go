@@ -13,7 +13,7 @@ import (
 
 func newWorld(t *testing.T) *World {
 	t.Helper()
-	db, err := data.Open("sqlite:"+filepath.Join(t.TempDir(), "shop.db"), "outside")
+	db, err := data.Open(t.Context(), "sqlite:"+filepath.Join(t.TempDir(), "shop.db"), "outside")
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
 	w, err := New(t.Context(), db, false, 0)

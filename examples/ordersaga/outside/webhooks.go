@@ -18,9 +18,10 @@ import (
 // Webhooks: they are written down with what they tell, and sent until they are taken, as a gateway does that can be trusted.
 
 const (
-	sendEvery  = 50 * time.Millisecond // how often the world looks for what is due
-	sendAtMost = 20                    // times that a webhook is tried which is refused
-	sendAtOnce = 16                    // webhooks on their way
+	sendEvery    = 50 * time.Millisecond // how often the world looks for what is due
+	sendAtMost   = 20                    // times that a webhook is tried which is refused
+	sendAtOnce   = 16                    // webhooks on their way
+	answerWithin = 5 * time.Second       // is the shop to answer
 )
 
 // schedule writes a webhook down, to be sent some time later. Written down again it is the same one.
@@ -38,6 +39,7 @@ type webhook struct {
 	id, path string
 	body     []byte
 	tries    int
+	due      int64
 }
 
 // Send sends webhooks to the shop at url, signed with secret, until ctx is done.
@@ -58,6 +60,9 @@ func (w *World) Send(ctx context.Context, url string, secret []byte, report func
 
 func (w *World) sendDue(ctx context.Context, url string, secret []byte) error {
 	due, err := w.due(ctx)
+	if err == nil && len(due) > 0 {
+		due, err = w.claim(ctx, due)
+	}
 	if err != nil {
 		return err
 	}
@@ -92,14 +97,14 @@ func (w *World) sendOne(ctx context.Context, url string, secret []byte, h webhoo
 }
 
 func (w *World) due(ctx context.Context) (due []webhook, err error) {
-	rows, err := w.db.QueryContext(ctx, `SELECT id, path, body, tries FROM webhooks WHERE state = 'waiting' AND due <= $1 ORDER BY due LIMIT 100`, time.Now().UnixMilli())
+	rows, err := w.db.QueryContext(ctx, `SELECT id, path, body, tries, due FROM webhooks WHERE state = 'waiting' AND due <= $1 ORDER BY due LIMIT 100`, time.Now().UnixMilli())
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = rows.Close() }()
 	for rows.Next() {
 		var h webhook
-		if err := rows.Scan(&h.id, &h.path, &h.body, &h.tries); err != nil {
+		if err := rows.Scan(&h.id, &h.path, &h.body, &h.tries, &h.due); err != nil {
 			return nil, err
 		}
 		due = append(due, h)
@@ -107,12 +112,35 @@ func (w *World) due(ctx context.Context) (due []webhook, err error) {
 	return due, rows.Err()
 }
 
+// claim keeps other processes from sending the same ones, for as long as that may take.
+func (w *World) claim(ctx context.Context, due []webhook) (ours []webhook, err error) {
+	later := time.Now().Add(2 * answerWithin).UnixMilli()
+	err = w.db.Write(ctx, func(tx *sql.Tx) error {
+		ours = nil
+		for _, h := range due {
+			result, err := tx.ExecContext(ctx, `UPDATE webhooks SET due = $1 WHERE id = $2 AND due = $3 AND state = 'waiting'`, later, h.id, h.due)
+			if err != nil {
+				return err
+			}
+			n, err := result.RowsAffected()
+			if err != nil {
+				return err
+			}
+			if n == 1 {
+				ours = append(ours, h)
+			}
+		}
+		return nil
+	})
+	return ours, err
+}
+
 // direct sends to the shop, whatever proxy there is for others.
 var direct = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: sendAtOnce, IdleConnTimeout: time.Minute}}
 
 // post tells with which status the shop answered; 0: it did not.
 func post(ctx context.Context, url string, secret []byte, h webhook) int {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, url+h.path, bytes.NewReader(h.body))
 	if err != nil {

@@ -67,7 +67,11 @@ func New(ctx context.Context, db *data.DB, gateway Gateway) (*Payment, error) {
 			amount         BIGINT NOT NULL CHECK (amount >= 0),
 			transaction_id TEXT    NOT NULL
 		);
-		CREATE INDEX IF NOT EXISTS entries_order ON entries (order_id);`
+		CREATE INDEX IF NOT EXISTS entries_order ON entries (order_id);
+		CREATE TABLE IF NOT EXISTS ledgers (
+			order_id TEXT   PRIMARY KEY,
+			pages    BIGINT NOT NULL
+		);`
 	if err := db.Tables(ctx, tables); err != nil {
 		return nil, fmt.Errorf("payment: make tables: %w", err)
 	}
@@ -87,6 +91,9 @@ func (p *Payment) Handle(participant *saga.Participant[*sql.Tx]) error {
 }
 
 func (p *Payment) authorize(ctx context.Context, tx *sql.Tx, c contract.Charge) (contract.Authorization, error) {
+	if err := lock(ctx, tx, c.Order); err != nil {
+		return contract.Authorization{}, err
+	}
 	a, err := p.gateway.Authorize(ctx, saga.Info(ctx).EffectKey, c)
 	if err != nil {
 		return contract.Authorization{}, orRejection(err, "the payment was declined")
@@ -96,6 +103,9 @@ func (p *Payment) authorize(ctx context.Context, tx *sql.Tx, c contract.Charge) 
 }
 
 func (p *Payment) capture(ctx context.Context, tx *sql.Tx, m contract.Money) (done contract.Nothing, err error) {
+	if err := lock(ctx, tx, m.Order); err != nil {
+		return done, err
+	}
 	if err := p.gateway.Capture(ctx, saga.Info(ctx).EffectKey, m); err != nil {
 		return done, orRejection(err, "the capture was refused")
 	}
@@ -105,6 +115,9 @@ func (p *Payment) capture(ctx context.Context, tx *sql.Tx, m contract.Money) (do
 // refund is the compensation of both, and, as an action, what gives back a payment that came too late. Our ledger may lack
 // what is undone here, if the gateway's answer never came; so it is brought up to the gateway's statement.
 func (p *Payment) refund(ctx context.Context, tx *sql.Tx, m contract.Money) (done contract.Nothing, err error) {
+	if err := lock(ctx, tx, m.Order); err != nil {
+		return done, err
+	}
 	info := saga.Info(ctx)
 	statement, err := p.gateway.GiveBack(ctx, info.EffectKey, info.ActionKey, m)
 	if err != nil {
@@ -124,6 +137,12 @@ func (p *Payment) refund(ctx context.Context, tx *sql.Tx, m contract.Money) (don
 		}
 	}
 	return done, nil
+}
+
+// lock lets one command at a time work on an order's ledger: between the gateway's statement and our entries nothing moves.
+func lock(ctx context.Context, tx *sql.Tx, order string) error {
+	_, err := tx.ExecContext(ctx, `INSERT INTO ledgers (order_id, pages) VALUES ($1, 1) ON CONFLICT (order_id) DO UPDATE SET pages = ledgers.pages + 1`, order)
+	return err
 }
 
 // count tells how many entries of each type an order has.

@@ -29,7 +29,7 @@ type desk struct {
 func newDesk(t *testing.T) *desk {
 	t.Helper()
 	open := func(service string) *data.DB {
-		db, err := data.Open("sqlite:"+filepath.Join(t.TempDir(), "shop.db"), service)
+		db, err := data.Open(t.Context(), "sqlite:"+filepath.Join(t.TempDir(), "shop.db"), service)
 		require.NoError(t, err)
 		t.Cleanup(func() { require.NoError(t, db.Close()) })
 		return db

@@ -26,8 +26,7 @@ import (
 	"github.com/sagamill/sagamill/examples/ordersaga/app"
 	"github.com/sagamill/sagamill/examples/ordersaga/client"
 	"github.com/sagamill/sagamill/examples/ordersaga/order"
-	"github.com/sagamill/sagamill/examples/ordersaga/outside"
-	"github.com/sagamill/sagamill/saga"
+	"github.com/sagamill/sagamill/examples/ordersaga/torture"
 )
 
 // A shop in a process of its own is killed (SIGKILL) again and again while customers buy, and started again on the same files.
@@ -63,7 +62,7 @@ func TestShopIsKilledAgainAndAgain(t *testing.T) {
 			pause, regret := v.upTo(200*time.Millisecond), v.upTo(500*time.Millisecond)
 			customers.Go(func() {
 				time.Sleep(pause)
-				errs[job] = buy(t.Context(), shop, job, regret)
+				errs[job] = torture.Buy(t.Context(), shop, torture.Customer{Number: job, Common: "phone", Rare: "rare", Regret: regret})
 			})
 		}
 		v.live()
@@ -77,7 +76,7 @@ func TestShopIsKilledAgainAndAgain(t *testing.T) {
 	b := openBooks(t, v.store)
 	b.untilAllEnd(t)
 	count := b.audit(t, shop, map[string]int64{"phone": phones, "rare": rare})
-	orders, err := b.all(t.Context(), saga.Query{})
+	orders, err := b.Orders(t.Context())
 	require.NoError(t, err)
 	require.Len(t, orders, len(errs), "each customer has one order")
 	require.Equal(t, len(errs), count[order.InTransit]+count[order.Failed]+count[order.Cancelled], "%v", count)
@@ -85,58 +84,6 @@ func TestShopIsKilledAgainAndAgain(t *testing.T) {
 	v.closeDown()
 	t.Logf("%d kills (%d of them after a commit, %d before the shop was open), %d orders (%v), %s",
 		v.kills, v.suicides, v.stillborn, len(orders), count, time.Since(began).Round(time.Millisecond))
-}
-
-// buy is what a customer does: by their number they behave differently. Whatever they do, the shop's "no" is an answer, too.
-func buy(ctx context.Context, c *client.Client, job int, regret time.Duration) error {
-	basket := client.Basket{Lines: []order.Line{{SKU: "phone", Quantity: int64(1 + job%3), UnitPrice: 79900}}, Method: outside.Visa}
-	pays, cancels := true, false
-	switch job % 12 {
-	case 0, 1, 2: // all goes well
-	case 3:
-		basket.Method = outside.Flaky
-	case 4, 5:
-		cancels = true
-	case 6:
-		basket.Method, cancels = outside.Flaky, true
-	case 7:
-		basket.Method = outside.FailsLater
-	case 8:
-		basket.Method = outside.ChargeDecline
-	case 9:
-		basket.Method = outside.Silent // until the payment is too late
-	case 10:
-		pays = false // until the reservation is over
-	case 11:
-		basket.Lines = append(basket.Lines, order.Line{SKU: "rare", Quantity: 1, UnitPrice: 100})
-	}
-	v, err := c.Place(ctx, fmt.Sprintf("place-%d", job), basket)
-	if err != nil {
-		return err
-	}
-	var clicks []func() error
-	if pays {
-		clicks = append(clicks, func() error {
-			_, err := c.Pay(ctx, "pay-"+v.ID, v.ID)
-			return orNo(err)
-		})
-	}
-	if cancels {
-		clicks = append(clicks, func() error {
-			time.Sleep(regret)
-			_, err := c.Cancel(ctx, "cancel-"+v.ID, v.ID)
-			return orNo(err)
-		})
-	}
-	return atOnce(clicks...)
-}
-
-// orNo takes the shop's refusal for an answer.
-func orNo(err error) error {
-	if refused := (*client.Error)(nil); errors.As(err, &refused) && refused.Status == http.StatusConflict && refused.Header.Get("Retry-After") == "" {
-		return nil
-	}
-	return err
 }
 
 // victim is the shop, as a process that is killed. Each life has another address; http finds the present one.

@@ -255,9 +255,9 @@ func (s *shop) payAndConfirm(ctx context.Context, v order.View, confirmed bool) 
 }
 
 // untilMoved waits until the gateway has moved money.
-func (b *books) untilMoved(ctx context.Context, order, movement string) error {
+func (b books) untilMoved(ctx context.Context, order, movement string) error {
 	for {
-		list, err := b.gateway.Movements(ctx, order)
+		list, err := b.Movements(ctx, order)
 		if err != nil || slices.ContainsFunc(list, func(m payment.Movement) bool { return string(m.Type) == movement }) {
 			return err
 		}

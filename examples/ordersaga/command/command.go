@@ -13,13 +13,15 @@ import (
 	"syscall"
 
 	"github.com/sagamill/sagamill/examples/ordersaga/app"
+	"github.com/sagamill/sagamill/examples/ordersaga/torture"
 	"github.com/sagamill/sagamill/examples/ordersaga/tour"
 )
 
-const usage = `usage: ordersaga [serve [flags]]
+const usage = `usage: ordersaga [serve | torture] [flags]
 
 Without arguments it plays every path of an order on a scratch file, and checks each outcome.
-serve runs the shop: see ordersaga serve -h.`
+serve runs the shop: see ordersaga serve -h.
+torture runs it in many processes, kills them at random, and checks the books: see ordersaga torture -h.`
 
 // Main runs the program, and ends the process. The brokers are added to those of the flag --broker; nil: none.
 func Main(brokers map[string]app.OpenBroker) {
@@ -41,6 +43,10 @@ func run(ctx context.Context, args []string, brokers map[string]app.OpenBroker) 
 			return err
 		}
 		return serve(ctx, config)
+	case args[0] == "torture":
+		return torture.Run(ctx, args[1:], os.Getenv, brokers, os.Stdout)
+	case args[0] == torture.Child:
+		return torture.RunChild(ctx, args[1:], brokers, os.Stdout)
 	case args[0] == tour.Victim: // a process that the tour kills
 		return tour.RunVictim(ctx, args[1:], os.Stdout)
 	}

@@ -1,9 +1,24 @@
 package main
 
 import (
+	"context"
+	"fmt"
+	"os"
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"github.com/sagamill/sagamill/examples/ordersaga/torture"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// The torture starts its processes from the program that it is in, which is the test's.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == torture.Child {
+		if err := torture.RunChild(context.Background(), os.Args[2:], nil, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	goleak.VerifyTestMain(m)
+}

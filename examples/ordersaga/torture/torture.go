@@ -260,7 +260,7 @@ func (t *torture) torment(ctx context.Context, phones, rare string) {
 }
 
 func (t *torture) killAgainAndAgain(ctx context.Context, p *process) {
-	for ctx.Err() == nil {
+	for {
 		how, err := p.live(ctx, t.random(t.killEvery*time.Duration(len(t.processes))), t.chance(10))
 		switch how {
 		case killed:
@@ -285,6 +285,9 @@ func (t *torture) killAgainAndAgain(ctx context.Context, p *process) {
 		if err := p.start(at); err != nil {
 			t.violation(err)
 			return
+		}
+		if ctx.Err() != nil && at == "" {
+			return // this one stays
 		}
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
@@ -14,11 +16,16 @@ import (
 	"time"
 
 	"github.com/anishathalye/porcupine"
+	"github.com/jackc/pgx/v5/pgxpool"
+	goredis "github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"github.com/sagamill/sagamill/adapters/memory"
+	"github.com/sagamill/sagamill/adapters/postgres"
+	"github.com/sagamill/sagamill/adapters/redis"
 	"github.com/sagamill/sagamill/adapters/sqlite"
 	"github.com/sagamill/sagamill/idempotency"
+	"github.com/sagamill/sagamill/internal/services"
 )
 
 // What stores answer to many callers at once is compared with what one caller at a time could have been answered: each history of
@@ -281,6 +288,56 @@ func keptSQLite(t *testing.T, now func() time.Time, processes int) idempotency.S
 	return all
 }
 
+// serverStores keep their own time: that of the server.
+var serverStores = map[string]func(t *testing.T, now func() time.Time) idempotency.Store{
+	"postgres":                  func(t *testing.T, _ func() time.Time) idempotency.Store { return keptPostgres(t, 1) },
+	"postgres in two processes": func(t *testing.T, _ func() time.Time) idempotency.Store { return keptPostgres(t, 2) },
+	"redis":                     func(t *testing.T, _ func() time.Time) idempotency.Store { return keptRedis(t, 1) },
+	"redis in two processes":    func(t *testing.T, _ func() time.Time) idempotency.Store { return keptRedis(t, 2) },
+}
+
+func keptPostgres(t *testing.T, processes int) idempotency.Store {
+	all, url, schema := &takingTurns{}, services.Postgres.URL(t), services.Name()
+	for k := range processes {
+		pool, err := pgxpool.New(t.Context(), url)
+		require.NoError(t, err)
+		t.Cleanup(func() {
+			if k == 0 {
+				_, err := pool.Exec(context.Background(), `DROP SCHEMA `+schema+` CASCADE`)
+				require.NoError(t, err)
+			}
+			pool.Close()
+		})
+		db, err := postgres.Open(t.Context(), pool, postgres.WithSchema(schema), postgres.AcceptDataLoss())
+		require.NoError(t, err)
+		all.stores = append(all.stores, postgres.NewIdempotencyStore(db))
+	}
+	return all
+}
+
+func keptRedis(t *testing.T, processes int) idempotency.Store {
+	all, url, prefix := &takingTurns{}, services.Redis.URL(t), services.Name()
+	options, err := goredis.ParseURL(url)
+	require.NoError(t, err)
+	options.ContextTimeoutEnabled = true
+	for k := range processes {
+		client := goredis.NewClient(options)
+		t.Cleanup(func() {
+			if k == 0 {
+				keys, err := client.Keys(context.Background(), "{"+prefix+"}*").Result()
+				require.NoError(t, err)
+				require.NotEmpty(t, keys)
+				require.NoError(t, client.Del(context.Background(), keys...).Err())
+			}
+			require.NoError(t, client.Close())
+		})
+		store, err := redis.NewIdempotencyStore(t.Context(), client, redis.WithPrefix(prefix), redis.WithLogger(slog.New(slog.DiscardHandler)))
+		require.NoError(t, err)
+		all.stores = append(all.stores, store)
+	}
+	return all
+}
+
 // takingTurns asks one store after the other.
 type takingTurns struct {
 	stores []idempotency.Store
@@ -316,7 +373,9 @@ const keptRounds = 4
 // Leases are so long that none lapses: time has no part in it.
 func TestStoresAreLinearizable(t *testing.T) {
 	t.Parallel()
-	for name, open := range keptStores {
+	stores := maps.Clone(keptStores)
+	maps.Copy(stores, serverStores)
+	for name, open := range stores {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			seen := map[string]int{}

@@ -15,10 +15,13 @@ import (
 	"time"
 
 	"github.com/anishathalye/porcupine"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
 	"github.com/sagamill/sagamill/adapters/memory"
+	"github.com/sagamill/sagamill/adapters/postgres"
 	"github.com/sagamill/sagamill/adapters/sqlite"
+	"github.com/sagamill/sagamill/internal/services"
 	"github.com/sagamill/sagamill/saga"
 )
 
@@ -292,12 +295,34 @@ func openSQLite(t *testing.T, processes int) saga.Store {
 	return s
 }
 
+func openPostgres(t *testing.T, processes int) saga.Store {
+	s, url, schema := &turns{}, services.Postgres.URL(t), services.Name()
+	for k := range processes {
+		pool, err := pgxpool.New(t.Context(), url)
+		require.NoError(t, err)
+		t.Cleanup(func() {
+			if k == 0 {
+				_, err := pool.Exec(context.Background(), `DROP SCHEMA `+schema+` CASCADE`)
+				require.NoError(t, err)
+			}
+			pool.Close()
+		})
+		db, err := postgres.Open(t.Context(), pool, postgres.WithSchema(schema), postgres.AcceptDataLoss())
+		require.NoError(t, err)
+		s.all = append(s.all, postgres.NewStore(db))
+	}
+	s.Store = s.all[0]
+	return s
+}
+
 func TestInstancesAreLinearizable(t *testing.T) {
 	t.Parallel()
 	for name, open := range map[string]func(t *testing.T) saga.Store{
-		"memory":                  func(*testing.T) saga.Store { return memory.NewStore() },
-		"sqlite":                  func(t *testing.T) saga.Store { return openSQLite(t, 1) },
-		"sqlite in two processes": func(t *testing.T) saga.Store { return openSQLite(t, 2) },
+		"memory":                    func(*testing.T) saga.Store { return memory.NewStore() },
+		"sqlite":                    func(t *testing.T) saga.Store { return openSQLite(t, 1) },
+		"sqlite in two processes":   func(t *testing.T) saga.Store { return openSQLite(t, 2) },
+		"postgres":                  func(t *testing.T) saga.Store { return openPostgres(t, 1) },
+		"postgres in two processes": func(t *testing.T) saga.Store { return openPostgres(t, 2) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

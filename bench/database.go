@@ -1,0 +1,125 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/sagamill/sagamill/adapters/postgres"
+	"github.com/sagamill/sagamill/adapters/sqlite"
+	"github.com/sagamill/sagamill/saga"
+)
+
+// database is a store, and what is measured of it.
+type database struct {
+	store saga.Store
+	write writeBatch
+
+	empty    func(ctx context.Context) error
+	counters func(ctx context.Context) (counters, error)
+	close    func()
+}
+
+// counters are totals of the server.
+type counters struct{ commits, bytes int64 }
+
+func (db *database) floor(template []saga.Transition) (*floor, error) {
+	if len(template) == 0 || template[0].Start == nil {
+		return nil, errors.New("the recorded saga does not begin with its start")
+	}
+	return &floor{template, db.write}, nil
+}
+
+func open(ctx context.Context, store string) (*database, error) {
+	switch {
+	case store == "sqlite:":
+		return openSQLite(ctx)
+	case strings.HasPrefix(store, "postgres://"), strings.HasPrefix(store, "postgresql://"):
+		return openPostgres(ctx, store)
+	}
+	return nil, fmt.Errorf("-store is %q: it is sqlite: or postgres://...", store)
+}
+
+func openPostgres(ctx context.Context, url string) (*database, error) {
+	config, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, err
+	}
+	config.MaxConns = 8
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, err
+	}
+	schema := "sagamill_bench_" + strings.ToLower(rand.Text()[:8])
+	quoted := pgx.Identifier{schema}.Sanitize()
+	drop := func() {
+		_, _ = pool.Exec(context.WithoutCancel(ctx), `DROP SCHEMA IF EXISTS `+quoted+` CASCADE`)
+		pool.Close()
+	}
+	db, err := postgres.Open(ctx, pool, postgres.WithSchema(schema))
+	if err != nil {
+		drop()
+		return nil, err
+	}
+	f := newPostgresFloor(pool, quoted)
+	return &database{
+		store: postgres.NewStore(db), write: f.write, close: drop,
+		empty: func(ctx context.Context) error {
+			_, err := pool.Exec(ctx, fmt.Sprintf(`TRUNCATE %[1]s.sagamill_instances, %[1]s.sagamill_history, %[1]s.sagamill_start_keys`, quoted))
+			if err == nil {
+				_, err = pool.Exec(ctx, `CHECKPOINT`)
+			}
+			return err
+		},
+		counters: func(ctx context.Context) (c counters, err error) {
+			if _, err := pool.Exec(ctx, `SELECT pg_stat_force_next_flush()`); err != nil {
+				return c, err
+			}
+			// The server counts a session's commits when the session has time to.
+			err = pool.QueryRow(ctx, `SELECT xact_commit, pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint FROM pg_stat_database WHERE datname = current_database()`).
+				Scan(&c.commits, &c.bytes)
+			return c, err
+		},
+	}, nil
+}
+
+func openSQLite(ctx context.Context) (*database, error) {
+	dir, err := os.MkdirTemp("", "sagamill-bench")
+	if err != nil {
+		return nil, err
+	}
+	db, err := sqlite.Open(filepath.Join(dir, "bench.db"))
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	f, err := newSQLiteFloor(ctx, db)
+	if err != nil {
+		return nil, errors.Join(err, db.Close(), os.RemoveAll(dir))
+	}
+	return &database{
+		store: sqlite.NewStore(db), write: f.write,
+		close: func() {
+			_ = db.Close()
+			_ = os.RemoveAll(dir)
+		},
+		empty: func(ctx context.Context) error {
+			return db.Write(ctx, func(tx *sql.Tx) error {
+				for _, table := range []string{"instances", "history", "start_keys"} {
+					if _, err := tx.ExecContext(ctx, `DELETE FROM sagamill_`+table); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		},
+		counters: func(context.Context) (counters, error) { return counters{}, nil }, // it keeps none
+	}, nil
+}

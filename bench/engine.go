@@ -1,0 +1,222 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill"
+
+	"github.com/sagamill/sagamill/saga"
+)
+
+// cargo is the data of the measured sagas: what an order of a shop may have.
+type cargo struct {
+	Customer string   `json:"customer"`
+	Items    []string `json:"items"`
+	Total    int64    `json:"total"`
+}
+
+var anOrder = cargo{Customer: "ada-lovelace", Items: []string{"phone", "case", "charger"}, Total: 129_900}
+
+// workload is a kind of saga.
+type workload struct {
+	name       string
+	definition *saga.LinearDefinition[cargo]
+	end        saga.LinearState
+}
+
+func workloads(steps int) []workload {
+	work := func(context.Context, cargo) error { return nil }
+	refuse := func(context.Context, cargo) error { return saga.Reject("no") }
+	var happy, third []saga.Step[cargo]
+	for n := range steps {
+		name := fmt.Sprint("step-", n+1)
+		happy = append(happy, saga.Do(name, work).Undo(work))
+		if n == steps-2 {
+			third = append(third, saga.Do(name, refuse).Undo(work))
+		} else {
+			third = append(third, saga.Do(name, work).Undo(work))
+		}
+	}
+	all := []workload{{"local steps", saga.Linear("happy", happy...), saga.Completed}}
+	if steps > 1 {
+		all = append(all, workload{"local steps, compensating", saga.Linear("compensating", third...), saga.Failed})
+	}
+	return all
+}
+
+// orchestrate runs an orchestrator on a store while do works with it.
+func orchestrate(ctx context.Context, store saga.Store, w workload, do func(context.Context, *saga.Orchestrator) error) (err error) {
+	o, err := saga.NewOrchestrator(store, saga.OrchestratorConfig{Definitions: []saga.AnyDefinition{w.definition}}, watermill.NopLogger{})
+	if err != nil {
+		return err
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- o.Run(ctx) }()
+	defer func() { err = errors.Join(err, o.Close(), <-ended) }()
+	select {
+	case <-o.Running():
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return do(ctx, o)
+}
+
+var keys atomic.Int64
+
+// runOne runs a saga from its start to its end.
+func runOne(ctx context.Context, o *saga.Orchestrator, w workload) error {
+	key := fmt.Sprintf("order-%09d", keys.Add(1))
+	if _, err := w.definition.Start(ctx, o, saga.StartParams[cargo]{Key: key, Data: anOrder}); err != nil {
+		return err
+	}
+	s, err := w.definition.Wait(ctx, o, key)
+	if err == nil && s.State != w.end {
+		err = fmt.Errorf("%s ended in %s, not in %s", key, s.State, w.end)
+	}
+	return err
+}
+
+// runEngine measures a round of the engine.
+func runEngine(ctx context.Context, db *database, w workload, o options) (f figures, err error) {
+	if err := db.empty(ctx); err != nil {
+		return f, err
+	}
+	err = orchestrate(ctx, db.store, w, func(ctx context.Context, engine *saga.Orchestrator) error {
+		one := func(ctx context.Context) error { return runOne(ctx, engine, w) }
+		if f.P50, err = alone(ctx, o.alone, one); err != nil {
+			return err
+		}
+		return f.measure(ctx, db, o.sagas, func() error {
+			f.P99, err = together(ctx, o.sagas, o.inflight, one)
+			return err
+		})
+	})
+	return f, err
+}
+
+// alone runs n of them one after the other, and answers how long the one in the middle took.
+func alone(ctx context.Context, n int, one func(context.Context) error) (time.Duration, error) {
+	took := make([]time.Duration, n)
+	for k := range took {
+		began := time.Now()
+		if err := one(ctx); err != nil {
+			return 0, err
+		}
+		took[k] = time.Since(began)
+	}
+	slices.Sort(took)
+	return took[n/2], nil
+}
+
+// together runs n of them, so many at one time, and answers how long the slowest but one in a hundred took.
+func together(ctx context.Context, n, inflight int, one func(context.Context) error) (time.Duration, error) {
+	took := make([]time.Duration, n)
+	var next atomic.Int64
+	var all sync.WaitGroup
+	errs := make([]error, inflight)
+	for k := range inflight {
+		all.Go(func() {
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= n {
+					return
+				}
+				began := time.Now()
+				if errs[k] = one(ctx); errs[k] != nil {
+					return
+				}
+				took[i] = time.Since(began)
+			}
+		})
+	}
+	all.Wait()
+	slices.Sort(took)
+	return took[n*99/100], errors.Join(errs...)
+}
+
+// measure fills in what n sagas cost.
+func (f *figures) measure(ctx context.Context, db *database, n int, do func() error) error {
+	before, err := db.counters(ctx)
+	if err != nil {
+		return err
+	}
+	cpu, began := cpuTime(), time.Now()
+	if err := do(); err != nil {
+		return err
+	}
+	took := time.Since(began)
+	f.PerSecond, f.CPU = float64(n)/took.Seconds(), (cpuTime()-cpu).Seconds()*1000/float64(n)
+	after, err := db.counters(ctx)
+	f.Commits, f.Bytes = float64(after.commits-before.commits)/float64(n), float64(after.bytes-before.bytes)/float64(n)
+	return err
+}
+
+func cpuTime() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// recorder keeps what one saga commits.
+type recorder struct {
+	saga.Store
+	mu   sync.Mutex
+	seen map[string][]saga.Transition
+}
+
+func (r *recorder) Commit(ctx context.Context, transitions []saga.Transition) ([]saga.Verdict, error) {
+	verdicts, err := r.Store.Commit(ctx, transitions)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for k, v := range verdicts {
+		if t := transitions[k]; v.Outcome == saga.Committed {
+			r.seen[t.ID] = append(r.seen[t.ID], t)
+		}
+	}
+	return verdicts, err
+}
+
+// record runs a saga, and answers what it commits, one transition for each commit.
+func record(ctx context.Context, db *database, w workload) ([]saga.Transition, error) {
+	if err := db.empty(ctx); err != nil {
+		return nil, err
+	}
+	r := &recorder{Store: db.store, seen: map[string][]saga.Transition{}}
+	err := orchestrate(ctx, r, w, func(ctx context.Context, o *saga.Orchestrator) error { return runOne(ctx, o, w) })
+	if err != nil {
+		return nil, err
+	}
+	if len(r.seen) != 1 {
+		return nil, fmt.Errorf("one saga has committed as %d", len(r.seen))
+	}
+	for _, template := range r.seen {
+		return template, nil
+	}
+	return nil, nil
+}
+
+// newID makes an ID as long as the engine's.
+func newID(template string, n int64) string {
+	digits := fmt.Sprintf("%012x", n)
+	return template[:max(0, len(template)-len(digits))] + digits
+}
+
+func newKey(n int64) string { return fmt.Sprintf("order-%09d", n) }
+
+// renamed puts another name into the bytes of a template.
+func renamed(b []byte, from, to string) []byte {
+	if b == nil {
+		return nil
+	}
+	return []byte(strings.ReplaceAll(string(b), from, to))
+}

@@ -1,0 +1,164 @@
+// Bench measures the engine beside its floor: the same rows, written to the same tables of the same store by hand, in batches as
+// large as one likes, by a loop that knows beforehand all that a saga will do.
+//
+//	go -C bench run . -store postgres://postgres@127.0.0.1:5432/postgres
+//	go -C bench run . -store sqlite:
+//
+// Both are measured in turns, in one run, so that their ratio means something on a machine that is noisy. What the floor writes is
+// recorded from the engine first: it commits as often for a saga, with the same columns, payloads and indexes, and its updates
+// compare and set the revision. It does not decide anything, encodes nothing, runs no steps and waits for nobody.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"time"
+)
+
+type options struct {
+	store    string
+	sagas    int
+	steps    int
+	inflight int
+	batch    int
+	writers  int
+	rounds   int
+	alone    int
+	json     bool
+}
+
+func main() {
+	var o options
+	flag.StringVar(&o.store, "store", "sqlite:", "sqlite: (a scratch file), or postgres://...; a schema is made there, and dropped")
+	flag.IntVar(&o.sagas, "sagas", 5000, "how many sagas a round has")
+	flag.IntVar(&o.steps, "steps", 4, "local steps of a saga")
+	flag.IntVar(&o.inflight, "inflight", 512, "sagas that are under way at one time")
+	flag.IntVar(&o.batch, "batch", 256, "sagas that the floor writes in one transaction")
+	flag.IntVar(&o.writers, "writers", 2, "connections that the floor writes on")
+	flag.IntVar(&o.rounds, "rounds", 3, "rounds of each")
+	flag.IntVar(&o.alone, "alone", 200, "sagas of a round that are run alone, one after the other")
+	flag.BoolVar(&o.json, "json", false, "print the figures as JSON")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, o); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// result is a workload's figures.
+type result struct {
+	Workload string  `json:"workload"`
+	Engine   figures `json:"engine"`
+	Floor    figures `json:"floor"`
+	Ratio    float64 `json:"ratio"`       // of sagas/s: the median of the rounds' ratios
+	Alone    float64 `json:"alone_ratio"` // of p50 alone: engine / floor
+}
+
+// figures are medians over the rounds.
+type figures struct {
+	PerSecond float64       `json:"sagas_per_second"`
+	P50       time.Duration `json:"p50_alone_ns"`
+	P99       time.Duration `json:"p99_saturated_ns,omitempty"`
+	Commits   float64       `json:"commits_per_saga"`
+	Bytes     float64       `json:"log_bytes_per_saga"` // that the server wrote: WAL
+	CPU       float64       `json:"client_cpu_seconds_per_1000_sagas"`
+}
+
+func run(ctx context.Context, o options) error {
+	if o.sagas < 1 || o.steps < 1 || o.inflight < 1 || o.batch < 1 || o.writers < 1 || o.rounds < 1 || o.alone < 1 {
+		return errors.New("all numbers must be positive")
+	}
+	var results []result
+	for _, w := range workloads(o.steps) {
+		r, err := measure(ctx, o, w)
+		if err != nil {
+			return fmt.Errorf("%s: %w", w.name, err)
+		}
+		results = append(results, r)
+	}
+	if o.json {
+		return json.NewEncoder(os.Stdout).Encode(results)
+	}
+	fmt.Printf("%-24s %8s %10s %9s %9s %8s %10s %9s\n", "", "", "sagas/s", "p50 alone", "p99 full", "commits", "log bytes", "CPU s/1k")
+	for _, r := range results {
+		for _, line := range []struct {
+			name string
+			figures
+		}{{"engine", r.Engine}, {"floor", r.Floor}} {
+			fmt.Printf("%-24s %8s %10.0f %9s %9s %8.2f %10.0f %9.3f\n", r.Workload, line.name, line.PerSecond,
+				line.P50.Round(10*time.Microsecond), line.P99.Round(100*time.Microsecond), line.Commits, line.Bytes, line.CPU)
+		}
+		fmt.Printf("%-24s %8s %9.2fx %8.2fx\n", r.Workload, "ratio", r.Ratio, r.Alone)
+	}
+	return nil
+}
+
+// measure runs engine and floor in turns.
+func measure(ctx context.Context, o options, w workload) (result, error) {
+	db, err := open(ctx, o.store)
+	if err != nil {
+		return result{}, err
+	}
+	defer db.close()
+	template, err := record(ctx, db, w)
+	if err != nil {
+		return result{}, err
+	}
+	floor, err := db.floor(template)
+	if err != nil {
+		return result{}, err
+	}
+	var engines, floors []figures
+	for round := range o.rounds + 1 { // the first one warms up
+		e, err := runEngine(ctx, db, w, o)
+		if err != nil {
+			return result{}, err
+		}
+		f, err := runFloor(ctx, db, floor, o)
+		if err != nil {
+			return result{}, err
+		}
+		if round > 0 {
+			engines, floors = append(engines, e), append(floors, f)
+		}
+	}
+	r := result{Workload: w.name, Engine: medians(engines), Floor: medians(floors)}
+	r.Ratio = median(pairs(engines, floors, func(e, f figures) float64 { return e.PerSecond / f.PerSecond }))
+	r.Alone = median(pairs(engines, floors, func(e, f figures) float64 { return float64(e.P50) / float64(f.P50) }))
+	return r, nil
+}
+
+func pairs(a, b []figures, f func(a, b figures) float64) []float64 {
+	list := make([]float64, len(a))
+	for k := range a {
+		list[k] = f(a[k], b[k])
+	}
+	return list
+}
+
+func median(list []float64) float64 {
+	list = slices.Sorted(slices.Values(list))
+	return list[len(list)/2]
+}
+
+func medians(list []figures) figures {
+	of := func(f func(figures) float64) float64 {
+		return median(pairs(list, list, func(x, _ figures) float64 { return f(x) }))
+	}
+	return figures{
+		PerSecond: of(func(f figures) float64 { return f.PerSecond }),
+		P50:       time.Duration(of(func(f figures) float64 { return float64(f.P50) })),
+		P99:       time.Duration(of(func(f figures) float64 { return float64(f.P99) })),
+		Commits:   of(func(f figures) float64 { return f.Commits }),
+		Bytes:     of(func(f figures) float64 { return f.Bytes }),
+		CPU:       of(func(f figures) float64 { return f.CPU }),
+	}
+}

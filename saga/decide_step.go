@@ -22,7 +22,7 @@ func (t *turn) attempt(s *stepPlan, e *compensation.Entry, undo bool) {
 	}
 	if f.local != nil {
 		t.lease = true
-		t.timer(timer{Kind: attemptTimer, Step: e.Step, Run: e.Run, Undo: undo, In: timeoutOf(s)})
+		t.timer(timer{Kind: attemptTimer, Step: e.Step, Run: e.Run, Undo: undo, In: timeoutOf(s), With: !undo && t.inst.orphaned(e)})
 		t.effects = append(t.effects, effect{
 			kind: runLocal, step: e.Step, run: e.Run, undo: undo, attempt: n, id: effectID(t.inst, e), data: t.inst.data,
 		})
@@ -87,6 +87,7 @@ func (t *turn) outboxTimer(try int) {
 // step whose attempts are spent is in doubt: its rejection event is raised, and it is undone. If its row is interrupted it is
 // in doubt anyway, and the interrupting event says what follows.
 func (t *turn) failed(s *stepPlan, e *compensation.Entry, undo bool, reason string) {
+	with := !undo && t.inst.beganWithAnother(e)
 	t.inst.dropEffectTimers(e, undo)
 	e.Reason = reason
 	n, retry := attemptsOf(e, undo), retryOf(s.effect(undo))
@@ -95,7 +96,7 @@ func (t *turn) failed(s *stepPlan, e *compensation.Entry, undo bool, reason stri
 		return
 	}
 	e.Stuck = retry.Alarming(n)
-	t.timer(timer{Kind: retryTimer, Step: e.Step, Run: e.Run, Undo: undo, In: retry.Delay(n, t.in.random)})
+	t.timer(timer{Kind: retryTimer, Step: e.Step, Run: e.Run, Undo: undo, In: retry.Delay(n, t.in.random), With: with})
 }
 
 // spent gives a step up after its last attempt.
@@ -252,8 +253,8 @@ func (t *turn) settleRejection(s *stepPlan, e *compensation.Entry, o outcome) {
 }
 
 // settleLocalRejection is for a local step that was attempted before. No barrier stands behind it: another attempt may have taken
-// effect, whatever this one says. What can be undone is. What cannot, a pivot, is asked until its last attempt says no, and no
-// earlier one can be at work any more.
+// effect, whatever this one says. What can be undone is. What cannot, a pivot, is asked until its last attempt says no, if that
+// began when no earlier one could be at work any more: what one of those did meanwhile, this one may not have seen.
 func (t *turn) settleLocalRejection(s *stepPlan, e *compensation.Entry, o outcome, waited bool) {
 	switch {
 	case !waited:
@@ -265,7 +266,7 @@ func (t *turn) settleLocalRejection(s *stepPlan, e *compensation.Entry, o outcom
 		t.rejected(e.Step, o.Reason)
 	case o.Attempt != e.Attempts:
 		t.nothing = true
-	case t.inst.orphaned(e):
+	case t.inst.beganWithAnother(e):
 		t.entry.Outcome = string(outcomeFailed)
 		t.failed(s, e, false, o.Reason)
 	default:

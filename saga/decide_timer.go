@@ -18,7 +18,15 @@ func (t *turn) awake(w wake) {
 			due = append(due, tm)
 		}
 	}
-	slices.SortStableFunc(due, func(a, b timer) int { return a.Due.Compare(b.Due) })
+	slices.SortStableFunc(due, func(a, b timer) int {
+		if first := a.Kind == orphanTimer; first != (b.Kind == orphanTimer) { // it is over before anything begins now
+			if first {
+				return -1
+			}
+			return 1
+		}
+		return a.Due.Compare(b.Due)
+	})
 	fired := false
 	for _, tm := range due {
 		if slices.Contains(t.inst.Timers, tm) { // not dropped by one before

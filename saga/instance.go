@@ -121,6 +121,7 @@ type timer struct {
 	Try  int           `json:"try,omitempty"`  // of an orphan: the attempt; of a delivery: how often it was tried
 	Why  string        `json:"why,omitempty"`  // of a state: why its row could not be judged when it was due
 	Ripe bool          `json:"ripe,omitempty"` // of a state: it became due while a row ran
+	With bool          `json:"with,omitempty"` // of a local attempt: an earlier one might be at work when it began
 	In   time.Duration `json:"in,omitempty"`   // from the commit of the revision that holds it
 	Due  time.Time     `json:"due,omitzero"`   // in the store's time; zero until the commit is known
 }
@@ -263,6 +264,12 @@ func (t *timer) of(e *compensation.Entry, undo bool) bool {
 // orphaned tells whether an attempt of the step's action that is not waited for may still be at work.
 func (i *instance) orphaned(e *compensation.Entry) bool {
 	return slices.ContainsFunc(i.Timers, func(t timer) bool { return t.orphanOf(e) })
+}
+
+// beganWithAnother tells whether an earlier attempt of the step's action might be at work when the present one began.
+func (i *instance) beganWithAnother(e *compensation.Entry) bool {
+	tm := i.timerOf(e, false)
+	return tm != nil && tm.With
 }
 
 func (t *timer) orphanOf(e *compensation.Entry) bool {

@@ -73,6 +73,7 @@ func (s *sim) local(ctx context.Context, _ simData) error {
 		return errSimulated
 	}
 	if pivotDone := info.Step == "pay" && s.world.applied[info.ActionKey] > 0; !info.Undo && !pivotDone && s.does(stepRejects) {
+		s.world.refused[info.ActionKey] = info.Step == "pay"
 		return saga.Reject("no") // also after an attempt that took effect; but a pivot's cannot be undone
 	}
 	// Once the store's clock has leapt, the time of an attempt that was begun before may be over though the process does

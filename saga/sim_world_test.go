@@ -13,21 +13,22 @@ type simWorld struct {
 	sim     *sim
 	applied map[string]int    // effects, and how often they were applied
 	undone  map[string]int    // and undone
+	refused map[string]bool   // local pivots that an attempt was told "no" of
 	heard   map[string]int    // events, by their identity
 	answers map[string]string // of participants, by effect
 }
 
 func newSimWorld(s *sim) *simWorld {
-	return &simWorld{sim: s, applied: map[string]int{}, undone: map[string]int{}, heard: map[string]int{}, answers: map[string]string{}}
+	return &simWorld{sim: s, applied: map[string]int{}, undone: map[string]int{}, refused: map[string]bool{}, heard: map[string]int{}, answers: map[string]string{}}
 }
 
 // local applies or undoes a local step's effect. The world outside knows its key, and does it once. A zombie it turns away if
-// the effect was undone.
+// the effect was undone, or refused to another attempt.
 func (w *simWorld) local(info saga.StepInfo, zombie bool) (accepted bool) {
 	w.begun(info)
 	key, count := info.ActionKey, w.counts(info)
 	switch {
-	case !info.Undo && w.undone[key] > 0 && zombie:
+	case !info.Undo && zombie && (w.undone[key] > 0 || w.refused[key]):
 		w.sim.note("effect: %s comes too late", key)
 		return false
 	case !info.Undo && w.undone[key] > 0:

@@ -80,12 +80,18 @@ var stepMutants = []mutant{
 		"saga", "TestScripts/pivot",
 	},
 	{
-		"a pivot's no beside an orphan", "a pivot is taken for rejected, though an earlier attempt is still at work",
+		"a pivot's no beside an orphan", "a pivot is taken for rejected, though an earlier attempt was still at work when it was asked",
 		"saga/decide_step.go", []edit{{
-			`case t.inst.orphaned(e):
-		t.entry`,
-			`case t.inst.orphaned(e) && !PLANTED:
-		t.entry`,
+			`case t.inst.beganWithAnother(e):`,
+			`case t.inst.beganWithAnother(e) && !PLANTED:`,
+		}},
+		"saga", "TestScripts/pivot",
+	},
+	{
+		"a pivot's late no beside an orphan", "the same, of an attempt that answers when its time is over",
+		"saga/decide_step.go", []edit{{
+			`with := !undo &&`,
+			`with := !undo && !PLANTED &&`,
 		}},
 		"saga", "TestScripts/pivot",
 	},

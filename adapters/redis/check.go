@@ -47,7 +47,7 @@ func (s *IdempotencyStore) Check(ctx context.Context) ([]Warning, error) {
 	}
 	f := facts{info: parseInfo(text), replicas: s.replicas}
 	_, f.clusterClient = s.client.(*goredis.ClusterClient)
-	if f.info["aof_enabled"] == "1" {
+	if f.info["aof_enabled"] == "1" && f.info["loading"] != "1" {
 		config, err := asked.ConfigGet(ctx, "appendfsync").Result()
 		if err != nil && !refused(err) {
 			return warnings, fmt.Errorf("redis: check: %w", err)
@@ -140,6 +140,10 @@ func (f facts) judge() []Warning {
 }
 
 func (f facts) judgePersistence(add func(setting, value, problem string, args ...any)) {
+	if f.info["loading"] == "1" { // with its own AOF off meanwhile
+		add("appendonly", "", "could not be checked, as the server is loading its data; it must be yes")
+		return
+	}
 	switch f.info["aof_enabled"] {
 	case "1":
 	case "0":

@@ -28,6 +28,7 @@ func TestJudge(t *testing.T) {
 		"keys without a TTL are safe":      {appendfsync: "always", info: "maxmemory_policy:volatile-lru"},
 		"evicting":                         {appendfsync: "always", info: "maxmemory_policy:allkeys-lru", want: []string{"maxmemory-policy"}},
 		"nothing on disk":                  {info: "aof_enabled:0", want: []string{"appendonly"}},
+		"loading":                          {info: "aof_enabled:0\r\nloading:1", want: []string{"appendonly"}},
 		"never synced":                     {appendfsync: "no", want: []string{"appendfsync"}},
 		"sync unknown":                     {want: []string{"appendfsync"}},
 		"replicas that nobody waits for":   {appendfsync: "always", info: "connected_slaves:1", want: []string{"WaitReplicas"}},
@@ -123,7 +124,7 @@ func TestUserWithFewRights(t *testing.T) {
 }
 
 // rights are those of the manual.
-var rights = []any{"+evalsha", "+eval", "+time", "+get", "+set", "+del", "+unlink", "+hmget", "+hset", "+zadd", "+zrem", "+zrangebyscore", "+incr", "+wait"}
+var rights = []any{"+evalsha", "+eval", "+time", "+get", "+set", "+del", "+unlink", "+hmget", "+hset", "+hdel", "+zadd", "+zrem", "+zrangebyscore", "+incr", "+wait"}
 
 // everyCall makes each call of the store at least once, with each answer.
 func everyCall(tb testing.TB, store *redis.IdempotencyStore) {

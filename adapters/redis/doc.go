@@ -37,7 +37,7 @@
 //
 // A user of the store needs these rights, and for the check +info and +config|get:
 //
-//	~{sagamill:idempotency}:* +evalsha +eval +time +get +set +del +unlink +hmget +hset +zadd +zrem +zrangebyscore +incr +wait
+//	~{sagamill:idempotency}:* +evalsha +eval +time +get +set +del +unlink +hmget +hset +hdel +zadd +zrem +zrangebyscore +incr +wait
 //
 // Records are removed by [IdempotencyStore.Expire] alone. Call it every minute or so, in one of the processes:
 //

@@ -75,7 +75,7 @@ func (s *IdempotencyStore) Begin(ctx context.Context, key idempotency.Key, f ide
 	seen := s.seen.Load()
 	// The client may send a call again whose answer was lost. The attempt's name lets the script know its own claim.
 	reply, err := s.run(ctx, s.scripts.begin, []string{s.keys.record(key), s.keys.over, s.keys.held, s.keys.counter},
-		fingerprint, lease.Microseconds(), idempotency.AbandonedAfter.Microseconds(), rand.Text(), seen)
+		fingerprint, micros(lease), micros(idempotency.AbandonedAfter), rand.Text(), seen)
 	claim, last, unread := readClaim(reply)
 	if errors.Is(err, ErrNotReplicated) && claim.State == idempotency.Acquired {
 		s.giveBack(ctx, key, claim.Token)
@@ -162,7 +162,7 @@ func (s *IdempotencyStore) Renew(ctx context.Context, key idempotency.Key, token
 	if err := cmp.Or(ctx.Err(), idempotency.ValidateLease(lease)); err != nil {
 		return err
 	}
-	return s.held(ctx, "renew", s.scripts.renew, []string{s.keys.record(key)}, text(token), lease.Microseconds())
+	return s.held(ctx, "renew", s.scripts.renew, []string{s.keys.record(key)}, text(token), micros(lease))
 }
 
 // Complete implements [idempotency.Store].
@@ -175,7 +175,7 @@ func (s *IdempotencyStore) Complete(ctx context.Context, key idempotency.Key, to
 		return fmt.Errorf("redis: complete: %w", err)
 	}
 	return s.held(ctx, "complete", s.scripts.complete, []string{s.keys.record(key), s.keys.over, s.keys.held},
-		text(token), c.TTL.Microseconds(), c.Holds, c.Response.Status, headers, c.Response.Body)
+		text(token), micros(c.TTL), c.Holds, c.Response.Status, headers, c.Response.Body)
 }
 
 // Release implements [idempotency.Store].
@@ -202,3 +202,6 @@ func (s *IdempotencyStore) held(ctx context.Context, op string, script *goredis.
 }
 
 func text(token idempotency.Token) string { return strconv.FormatUint(uint64(token), 10) }
+
+// micros is at least one: what is positive stays so.
+func micros(d time.Duration) int64 { return max(d.Microseconds(), 1) }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	goredis "github.com/redis/go-redis/v9"
@@ -41,7 +42,7 @@ func (s *IdempotencyStore) expireOver(ctx context.Context, limit int) (removed i
 		for i, e := range page {
 			names[i] = e.name
 		}
-		n, err := s.forget(ctx, s.scripts.forgetOver, s.keys.over, names, idempotency.AbandonedAfter.Microseconds())
+		n, err := s.forget(ctx, s.scripts.forgetOver, s.keys.over, names, micros(idempotency.AbandonedAfter))
 		removed += n
 		if err != nil {
 			return removed, err
@@ -123,7 +124,11 @@ func (p *pages) next(ctx context.Context, s *IdempotencyStore, size int) error {
 	if err != nil || len(entries) == 0 {
 		return err
 	}
-	last, seen := entries[len(entries)-1].time, map[string]bool{}
+	last := entries[len(entries)-1].time
+	seen := map[string]bool{}
+	if last == p.from {
+		seen = maps.Clone(p.seen)
+	}
 	for _, e := range entries {
 		if !p.seen[e.name] {
 			p.records = append(p.records, e.name)
@@ -181,5 +186,5 @@ func settledOf(ctx context.Context, records []heldRecord, live idempotency.Live)
 	for _, h := range alive {
 		isLive[h] = true
 	}
-	return slices.DeleteFunc(records, func(r heldRecord) bool { return isLive[r.holds] }), nil
+	return slices.DeleteFunc(records, func(r heldRecord) bool { return r.holds != "" && isLive[r.holds] }), nil
 }

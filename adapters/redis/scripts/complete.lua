@@ -9,6 +9,7 @@ if r[2] then
 end
 local till, holds = int(clock() + tonumber(ARGV[2])), ARGV[3]
 redis.call('HSET', KEYS[1], 'completed', '1', 'until', till, 'holds', holds, 'status', ARGV[4], 'header', ARGV[5], 'body', ARGV[6])
+redis.call('HDEL', KEYS[1], 'attempt')
 if holds == '' then
 	redis.call('ZADD', KEYS[2], till, KEYS[1])
 else

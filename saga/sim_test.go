@@ -3,6 +3,7 @@ package saga_test
 import (
 	"flag"
 	"fmt"
+	"runtime/debug"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -56,6 +57,7 @@ func TestSimulation(t *testing.T) {
 		}
 		return
 	}
+	defer debug.SetGCPercent(debug.SetGCPercent(1000)) // the heap is small, and collecting it would take half of the time
 	var happened [kindsOfFaults]int
 	actions := 0
 	began := time.Now()

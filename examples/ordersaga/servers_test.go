@@ -5,7 +5,6 @@ import (
 	"context"
 	"net"
 	"net/url"
-	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -134,7 +133,7 @@ func TestTorture(t *testing.T) {
 			t.Parallel()
 			var out bytes.Buffer
 			args := append([]string{"--minutes", "0.1", "--kill-every", "1s", "--customers", "4"}, args(t)...)
-			err := torture.Run(t.Context(), args, os.Getenv, nil, &out)
+			err := torture.Run(t.Context(), args, nil, &out)
 			require.NoError(t, err, out.String())
 			require.Regexp(t, `[1-9]\d* kills .* 0 violations`, out.String())
 		})

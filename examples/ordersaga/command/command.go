@@ -44,7 +44,7 @@ func run(ctx context.Context, args []string, brokers map[string]app.OpenBroker) 
 		}
 		return serve(ctx, config)
 	case args[0] == "torture":
-		return torture.Run(ctx, args[1:], os.Getenv, brokers, os.Stdout)
+		return torture.Run(ctx, args[1:], brokers, os.Stdout)
 	case args[0] == torture.Child:
 		return torture.RunChild(ctx, args[1:], brokers, os.Stdout)
 	case args[0] == tour.Victim: // a process that the tour kills

@@ -40,7 +40,7 @@ type options struct {
 	logs                        string
 }
 
-func parse(args []string, getenv func(string) string, brokers map[string]app.OpenBroker) (o options, err error) {
+func parse(args []string) (o options, err error) {
 	f := flag.NewFlagSet("ordersaga torture", flag.ContinueOnError)
 	f.StringVar(&o.store, "store", "", "as of serve; empty: a scratch file")
 	f.StringVar(&o.broker, "broker", "gochannel:", "as of serve; with gochannel: there is one process that runs all services")
@@ -70,14 +70,7 @@ func parse(args []string, getenv func(string) string, brokers map[string]app.Ope
 	if o.store == "memory:" {
 		return o, errors.New("--store memory: does not survive a kill: take sqlite:PATH or postgres://...")
 	}
-	if o.store == "" { // checked below, and replaced by Run
-		o.store = "sqlite:" + filepath.Join(os.TempDir(), "ordersaga-torture.db")
-		_, err = app.Parse(o.serve(app.Order, "x"), getenv, brokers)
-		o.store = ""
-		return o, err
-	}
-	_, err = app.Parse(o.serve(app.Order, "x"), getenv, brokers)
-	return o, err
+	return o, nil
 }
 
 // serve is the flags of a process.
@@ -122,8 +115,8 @@ func (s shop) Stock(ctx context.Context, sku string) (inventory.Stock, error) {
 }
 
 // Run tortures. What it returns is what was wrong.
-func Run(ctx context.Context, args []string, getenv func(string) string, brokers map[string]app.OpenBroker, out io.Writer) (err error) {
-	o, err := parse(args, getenv, brokers)
+func Run(ctx context.Context, args []string, brokers map[string]app.OpenBroker, out io.Writer) (err error) {
+	o, err := parse(args)
 	if err != nil {
 		return err
 	}
@@ -135,6 +128,9 @@ func Run(ctx context.Context, args []string, getenv func(string) string, brokers
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	if t.store == "" {
 		t.store = "sqlite:" + filepath.Join(dir, "shop.db")
+	}
+	if _, err := app.Parse(t.serve(app.Order, "x"), func(string) string { return "" }, brokers); err != nil {
+		return err
 	}
 	name := t.logs
 	if name == "" {

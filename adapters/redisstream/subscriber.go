@@ -159,8 +159,9 @@ func (s *subscriber) Close() error {
 	for _, end := range s.ends {
 		end()
 	}
-	s.idle.Lock()   // Watermill's leaves a goroutine behind for a while if the client closes while it reads
-	s.idle.Unlock() //nolint:staticcheck // it was only to wait
+	s.idle.Lock() // Watermill's leaves a goroutine behind for a while if the client closes while it reads
+	//lint:ignore SA2001 it was only to wait
+	s.idle.Unlock()
 	if err := s.inner.Close(); err != nil {
 		s.err = fmt.Errorf("redisstream: close a subscriber: %w", err)
 	}

@@ -41,6 +41,7 @@ type modelEffect struct {
 	resting      bool      // it is the pause
 	fresh        bool      // begun by this very input
 	zombies      map[int]time.Time
+	alone        bool // there were no zombies when the last attempt began
 }
 
 type linearModel struct {
@@ -139,8 +140,8 @@ func (m *linearModel) report(step string, undo bool, attempt int, what outcomeKi
 	}
 	present := e.waits(undo) && attempt == e.attempt() && !e.resting
 	yes, no := what == outcomeSucceeded, what == outcomeRejected && e.class != compensation.Retriable
-	if e.action == "local" && e.undo == "" && (attempt != e.tries || len(e.zombies) > 0) {
-		no = false // of what cannot be undone only the last attempt can say so, when no other is at work
+	if e.action == "local" && e.undo == "" && (attempt != e.tries || !e.alone) {
+		no = false // of what cannot be undone only the last attempt can say so, if no other was at work when it began
 	}
 	switch {
 	case undo && yes && e.waits(true):
@@ -350,7 +351,7 @@ func (m *linearModel) try(e *modelEffect) string {
 		name, n = e.name+"/undo", &e.undos
 	}
 	*n++
-	e.resting, e.fresh = false, true
+	e.resting, e.fresh, e.alone = false, true, len(e.zombies) == 0
 	if e.local() {
 		m.patience(e, modelPatience)
 	} else {

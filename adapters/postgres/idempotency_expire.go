@@ -3,12 +3,12 @@ package postgres
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/sagamill/sagamill/adapters/internal/expiry"
 	"github.com/sagamill/sagamill/idempotency"
 )
 
@@ -42,23 +42,14 @@ func (s *IdempotencyStore) Expire(ctx context.Context, limit int, live idempoten
 	if err != nil || live == nil {
 		return removed, err
 	}
-	for after := (overRecord{}); removed < limit; {
-		page, err := s.find(ctx, selectHeld, after.until, after.token, limit)
-		if err != nil || len(page) == 0 {
-			return removed, err
-		}
-		after = page[len(page)-1]
-		page, err = settledOf(ctx, page, live)
-		if err != nil {
-			return removed, fmt.Errorf("idempotency: which of what is held is live: %w", err)
-		}
-		n, err := s.remove(ctx, page[:min(len(page), limit-removed)])
-		removed += n
-		if err != nil {
-			return removed, err
-		}
-	}
-	return removed, nil
+	held, err := expiry.Held(ctx, limit-removed, live, func(r overRecord) string { return r.holds },
+		func(ctx context.Context, last *overRecord) ([]overRecord, error) {
+			if last == nil {
+				last = &overRecord{}
+			}
+			return s.find(ctx, selectHeld, last.until, last.token, limit)
+		}, s.remove)
+	return removed + held, err
 }
 
 // overRecord is a record that is over, the longest first. Token and time tell whether it is still the same later.
@@ -72,23 +63,6 @@ type overRecord struct {
 func scanOver(row scanner) (r overRecord, err error) {
 	err = row.Scan(&r.key.Tenant, &r.key.Route, &r.key.Key, &r.token, &r.until, &r.holds)
 	return r, err
-}
-
-// settledOf leaves out the records of which live answers what they hold.
-func settledOf(ctx context.Context, page []overRecord, live idempotency.Live) ([]overRecord, error) {
-	holds := make([]string, len(page))
-	for i, r := range page {
-		holds[i] = r.holds
-	}
-	alive, err := live(ctx, holds)
-	if err != nil {
-		return nil, err
-	}
-	isLive := make(map[string]bool, len(alive))
-	for _, h := range alive {
-		isLive[h] = true
-	}
-	return slices.DeleteFunc(page, func(r overRecord) bool { return isLive[r.holds] }), nil
 }
 
 func (s *IdempotencyStore) find(ctx context.Context, statement string, args ...any) (page []overRecord, err error) {

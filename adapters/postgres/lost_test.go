@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
+	"github.com/sagamill/sagamill/adapters/internal/badday"
 	"github.com/sagamill/sagamill/adapters/postgres"
 	"github.com/sagamill/sagamill/idempotency"
 	"github.com/sagamill/sagamill/saga"
@@ -19,25 +20,25 @@ import (
 func TestAnswerToCommitLost(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
-	p := newProxy(t, d.url)
-	pool := d.newPool(p.through, func(c *pgxpool.Config) { c.MaxConns = 1 })
+	p := d.newProxy()
+	pool := d.newPool(through(p), func(c *pgxpool.Config) { c.MaxConns = 1 })
 	store := postgres.NewStore(d.openOn(pool))
 	outcomes(t, store, start("a"), start("b"))
 	outcomes(t, store, next("a", 1), next("b", 1)) // has the statement parsed
 
-	p.cutIn(0, before)
+	p.CutIn(0, badday.Before)
 	_, err := store.Commit(t.Context(), []saga.Transition{next("a", 2), next("b", 2)})
 	require.Error(t, err)
 	require.Equal(t, "2", d.revision("a"), "the server has heard nothing")
 
 	outcomes(t, store, next("b", 2)) // a new connection
-	p.cutIn(0, after)
+	p.CutIn(0, badday.After)
 	verdicts, err := store.Commit(t.Context(), []saga.Transition{next("a", 2), next("b", 3)})
 	require.Error(t, err)
 	require.Nil(t, verdicts)
 	require.Equal(t, "3", d.revision("a"), "it is committed all the same")
 	require.Equal(t, []saga.Outcome{saga.Conflict, saga.Committed}, outcomes(t, store, next("a", 2), next("b", 4)))
-	require.EqualValues(t, 2, p.cuts.Load())
+	require.EqualValues(t, 2, p.Cuts.Load())
 }
 
 func (d *database) revision(id string) string {
@@ -48,19 +49,19 @@ func (d *database) revision(id string) string {
 func TestAnswerToCompleteLost(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
-	p := newProxy(t, d.url)
-	keys := postgres.NewIdempotencyStore(d.openOn(d.newPool(p.through, func(c *pgxpool.Config) { c.MaxConns = 1 })))
+	p := d.newProxy()
+	keys := postgres.NewIdempotencyStore(d.openOn(d.newPool(through(p), func(c *pgxpool.Config) { c.MaxConns = 1 })))
 	key := idempotency.Key{Tenant: "acme", Route: "r", Key: "k"}
 	claim, err := keys.Begin(t.Context(), key, idempotency.Fingerprint{}, time.Minute)
 	require.NoError(t, err)
 	done := idempotency.Completion{Response: idempotency.Response{Status: 201}, TTL: time.Hour}
-	p.cutIn(0, after) // of what parses the statement
+	p.CutIn(0, badday.After) // of what parses the statement
 	err = keys.Complete(t.Context(), key, claim.Token, done)
 	require.Error(t, err)
 	require.NotErrorIs(t, err, idempotency.ErrFenced)
-	p.cutIn(0, never)
+	p.CutIn(0, badday.Never)
 	require.NoError(t, keys.Complete(t.Context(), key, claim.Token, done))
-	p.cutIn(0, after)
+	p.CutIn(0, badday.After)
 	require.Error(t, keys.Complete(t.Context(), key, claim.Token, done))
 	require.NoError(t, keys.Complete(t.Context(), key, claim.Token, done))
 	claim, err = keys.Begin(t.Context(), key, idempotency.Fingerprint{}, time.Minute)
@@ -72,18 +73,18 @@ func TestAnswerToCompleteLost(t *testing.T) {
 func TestAnswerToHandlersCommitLost(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
-	p := newProxy(t, d.url)
-	inbox := postgres.NewInbox(d.openOn(d.newPool(p.through, func(c *pgxpool.Config) { c.MaxConns = 1 })))
+	p := d.newProxy()
+	inbox := postgres.NewInbox(d.openOn(d.newPool(through(p), func(c *pgxpool.Config) { c.MaxConns = 1 })))
 	d.withWrites()
 	handle := func(ctx context.Context, tx pgx.Tx) ([]byte, error) { return []byte("done"), d.write(ctx, tx, "a") }
 	lost := 0
 	for n := range 12 { // one after the other of what is sent
 		effect := saga.Effect{ID: fmt.Sprint("e", n)}
-		p.cutIn(n, after)
+		p.CutIn(n, badday.After)
 		if _, err := inbox.Handle(t.Context(), effect, handle); err != nil {
 			lost++
 		}
-		p.cutIn(0, never)
+		p.CutIn(0, badday.Never)
 		reply, err := inbox.Handle(t.Context(), effect, handle)
 		require.NoError(t, err)
 		require.Equal(t, "done", string(reply.Payload))

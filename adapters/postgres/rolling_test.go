@@ -115,6 +115,8 @@ func (w *tally) note(key string) error {
 	return nil
 }
 
+type journey struct{ Refused bool }
+
 func (w *tally) do(ctx context.Context, _ journey) error { return w.note(saga.Info(ctx).EffectKey) }
 
 func (w *tally) undo(ctx context.Context, _ journey) error {

@@ -1,11 +1,8 @@
 package postgres
 
 import (
-	"cmp"
 	"context"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -33,53 +30,21 @@ func (s *Store) Commit(ctx context.Context, transitions []saga.Transition) ([]sa
 		if err := c.round(ctx, items); err != nil {
 			return nil, fmt.Errorf("postgres: commit: %w", err)
 		}
-		items = unanswered(items)
+		items = batch.Unanswered(items)
 	}
-	c.busy(items)
+	batch.AnswerAll(items, saga.Busy)
 	return verdicts, nil
 }
 
 // maxRounds is a bound for what two or three rounds should do.
 const maxRounds = 10
 
-// item is a transition on its way, and the place for its verdict.
-type item struct {
-	transition *saga.Transition
-	verdict    *saga.Verdict
-}
-
 // itemsOf returns the transitions that can be tried, and answers the others.
-func itemsOf(transitions []saga.Transition, verdicts []saga.Verdict) []item {
-	items := make([]item, 0, len(transitions))
-	for i := range transitions {
-		t := &transitions[i]
-		if err := batch.CheckTransition(t); err != nil {
-			verdicts[i] = saga.Verdict{Outcome: saga.Unwritable, Err: fmt.Errorf("postgres: %w", err)}
-		} else if repeated := batch.Repeated(t); repeated != nil {
-			verdicts[i] = saga.Verdict{Outcome: saga.Duplicate, Duplicates: repeated}
-		} else {
-			items = append(items, item{t, &verdicts[i]})
-		}
-	}
+func itemsOf(transitions []saga.Transition, verdicts []saga.Verdict) []batch.Item {
+	items := batch.Items(transitions, verdicts, nil)
+	batch.Named("postgres", verdicts)
 	return items
 }
-
-func unanswered(items []item) []item {
-	return slices.DeleteFunc(items, func(it item) bool { return it.verdict.Outcome != 0 })
-}
-
-func split(items []item, first func(*saga.Transition) bool) (yes, no []item) {
-	for _, it := range items {
-		if first(it.transition) {
-			yes = append(yes, it)
-		} else {
-			no = append(no, it)
-		}
-	}
-	return yes, no
-}
-
-func isStart(t *saga.Transition) bool { return t.Start != nil }
 
 // committing is the way of one batch.
 type committing struct {
@@ -92,53 +57,20 @@ const maxBytes = 16 << 20
 
 // round tries items. Those that it leaves without a verdict are to be tried in another round: new instances that share a name with
 // one of this round, or whose name was free again when it was looked for.
-func (c *committing) round(ctx context.Context, items []item) error {
-	suspicious, shared := split(items, c.store.suspects.has)
-	shared = withoutNamesakes(shared)
+func (c *committing) round(ctx context.Context, items []batch.Item) error {
+	suspicious, shared := batch.Split(items, func(it batch.Item) bool { return c.store.suspects.has(it.Transition) })
+	shared = batch.WithoutNamesakes(shared)
 	for len(shared) > 0 {
-		n := fitting(shared)
+		n := batch.Fitting(shared, maxBytes)
 		if err := c.write(ctx, shared[:n], together); err != nil {
 			return err
 		}
 		shared = shared[n:]
 	}
-	if err := c.writeApart(ctx, withoutNamesakes(suspicious)); err != nil {
+	if err := c.writeApart(ctx, batch.WithoutNamesakes(suspicious)); err != nil {
 		return err
 	}
 	return c.tellExisting(ctx, items)
-}
-
-// fitting returns how many of the items go into one transaction.
-func fitting(items []item) int {
-	size := 0
-	for n, it := range items {
-		size += len(it.transition.Engine) + len(it.transition.Data)
-		for i := range it.transition.History {
-			size += len(it.transition.History[i].Entry)
-		}
-		if size > maxBytes && n > 0 {
-			return n
-		}
-	}
-	return len(items)
-}
-
-// withoutNamesakes leaves out new instances that have a name of one before them.
-func withoutNamesakes(items []item) []item {
-	seen := map[string]bool{}
-	return slices.DeleteFunc(slices.Clone(items), func(it item) bool {
-		if !isStart(it.transition) {
-			return false
-		}
-		names := suspectNames(it.transition)[1:] // not the ID, of which a batch has one transition
-		if slices.ContainsFunc(names, func(name string) bool { return seen[name] }) {
-			return true
-		}
-		for _, name := range names {
-			seen[name] = true
-		}
-		return false
-	})
 }
 
 // manner is how a transaction deals with locks that others hold.
@@ -155,11 +87,11 @@ const (
 )
 
 // writeApart writes existing instances and new ones in transactions of their own.
-func (c *committing) writeApart(ctx context.Context, items []item) error {
+func (c *committing) writeApart(ctx context.Context, items []batch.Item) error {
 	if c.until.IsZero() {
 		c.until = time.Now().Add(maxApart)
 	}
-	starts, updates := split(items, isStart)
+	starts, updates := batch.Split(items, batch.Item.IsStart)
 	if err := c.write(ctx, updates, apart); err != nil {
 		return err
 	}
@@ -167,12 +99,12 @@ func (c *committing) writeApart(ctx context.Context, items []item) error {
 }
 
 // write writes items in one transaction, or more if it must. It answers all of them, but for new instances whose names are taken.
-func (c *committing) write(ctx context.Context, items []item, m manner) error {
+func (c *committing) write(ctx context.Context, items []batch.Item, m manner) error {
 	if len(items) == 0 {
 		return nil
 	}
 	if m == apart && time.Now().After(c.until) {
-		c.busy(items)
+		batch.AnswerAll(items, saga.Busy)
 		return nil
 	}
 	err := c.tryWrite(ctx, items, m)
@@ -191,24 +123,18 @@ func (c *committing) write(ctx context.Context, items []item, m manner) error {
 		}
 		return c.write(ctx, items[half:], m)
 	case isRejection(err) && !raced:
-		*items[0].verdict = saga.Verdict{Outcome: saga.Unwritable, Err: fmt.Errorf("postgres: %w", err)}
+		*items[0].Verdict = saga.Verdict{Outcome: saga.Unwritable, Err: fmt.Errorf("postgres: %w", err)}
 	default:
-		c.store.suspects.add(items[0].transition)
-		c.busy(items)
+		c.store.suspects.add(items[0].Transition)
+		batch.AnswerAll(items, saga.Busy)
 	}
 	return nil
 }
 
-func (c *committing) busy(items []item) {
-	for _, it := range items {
-		*it.verdict = saga.Verdict{Outcome: saga.Busy}
-	}
-}
-
 // tryWrite writes items in one transaction. It tries again what the server has given up for no fault of the transaction.
-func (c *committing) tryWrite(ctx context.Context, items []item, m manner) error {
+func (c *committing) tryWrite(ctx context.Context, items []batch.Item, m manner) error {
 	db := c.store.db
-	starts, updates := split(items, isStart)
+	starts, updates := batch.Split(items, batch.Item.IsStart)
 	wait := db.lockTimeout
 	if m == apart {
 		wait = min(wait, waitApart)
@@ -245,27 +171,19 @@ type found struct {
 
 // queueStarts queues what creates new instances: start keys first, then instances, each in their order, so that two batches do
 // not wait for each other.
-func (w *writing) queueStarts(b *pgx.Batch, items []item) {
+func (w *writing) queueStarts(b *pgx.Batch, items []batch.Item) {
 	if len(items) == 0 {
 		return
 	}
-	byKey(items)
+	batch.ByKey(items)
 	if args := startKeyArgs(items); args != nil {
 		b.Queue(w.db.sql(takeStartKeys), args...)
 	}
 	b.Queue(w.db.sql(insertNew), rowsOf(items).insertArgs()...).Query(w.read)
 }
 
-// byKey brings new instances into the order in which all batches take keys.
-func byKey(starts []item) {
-	slices.SortFunc(starts, func(a, b item) int {
-		s, o := a.transition.Start, b.transition.Start
-		return cmp.Or(strings.Compare(s.Definition, o.Definition), strings.Compare(s.Key, o.Key))
-	})
-}
-
 // queueUpdates queues the transitions of existing instances, which are in the order of their IDs.
-func (w *writing) queueUpdates(b *pgx.Batch, items []item) {
+func (w *writing) queueUpdates(b *pgx.Batch, items []batch.Item) {
 	if len(items) == 0 {
 		return
 	}
@@ -305,27 +223,27 @@ func (w *writing) readOne(row scanner) error {
 }
 
 // answer makes verdicts of what was found, and remembers what was locked.
-func (c *committing) answer(items []item, found map[string]found) {
+func (c *committing) answer(items []batch.Item, found map[string]found) {
 	for _, it := range items {
-		f := found[it.transition.ID]
+		f := found[it.ID]
 		if f.what == foundLocked {
-			*it.verdict = saga.Verdict{Outcome: saga.Busy}
-			c.store.suspects.add(it.transition)
+			it.Answer(saga.Busy)
+			c.store.suspects.add(it.Transition)
 			continue
 		}
-		c.store.suspects.remove(it.transition)
+		c.store.suspects.remove(it.Transition)
 		judge(it, f)
 	}
 }
 
 // judge makes a verdict of what was found, but for new instances that were not written.
-func judge(it item, f found) {
+func judge(it batch.Item, f found) {
 	switch {
 	case f.what == foundWritten:
-		*it.verdict = saga.Verdict{Outcome: saga.Committed, At: f.at}
+		*it.Verdict = saga.Verdict{Outcome: saga.Committed, At: f.at}
 	case f.what == foundConsumed:
-		*it.verdict = saga.Verdict{Outcome: saga.Duplicate, Duplicates: f.inputs}
-	case !isStart(it.transition):
-		*it.verdict = saga.Verdict{Outcome: saga.Conflict}
+		*it.Verdict = saga.Verdict{Outcome: saga.Duplicate, Duplicates: f.inputs}
+	case !it.IsStart():
+		it.Answer(saga.Conflict)
 	}
 }

@@ -5,6 +5,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/sagamill/sagamill/adapters/internal/batch"
 	"github.com/sagamill/sagamill/saga"
 )
 
@@ -27,13 +28,8 @@ const selectExisting = `WITH t AS (
 const byStartKey = 1
 
 // tellExisting answers those of the items that have no verdict with the instances that are in their way.
-func (c *committing) tellExisting(ctx context.Context, items []item) error {
-	var open []item
-	for _, it := range items {
-		if it.verdict.Outcome == 0 {
-			open = append(open, it)
-		}
-	}
+func (c *committing) tellExisting(ctx context.Context, items []batch.Item) error {
+	open := batch.Unanswered(items)
 	if len(open) == 0 {
 		return nil
 	}
@@ -48,16 +44,16 @@ func (c *committing) tellExisting(ctx context.Context, items []item) error {
 	return nil
 }
 
-func existingArgs(items []item) []any {
+func existingArgs(items []batch.Item) []any {
 	var ids, definitions, keys, startKeys []string
 	var keyed []bool
 	for _, it := range items {
-		s := it.transition.Start
+		s := it.Start
 		startKey := ""
 		if s.StartKey != nil {
 			startKey = s.StartKey.Key
 		}
-		ids, definitions, keys = append(ids, it.transition.ID), append(definitions, s.Definition), append(keys, s.Key)
+		ids, definitions, keys = append(ids, it.ID), append(definitions, s.Definition), append(keys, s.Key)
 		keyed, startKeys = append(keyed, s.StartKey != nil), append(startKeys, startKey)
 	}
 	return []any{ids, definitions, keys, keyed, startKeys}
@@ -78,7 +74,7 @@ func scanInTheWay(row scanner) (w inTheWay, err error) {
 
 // answerExisting makes verdicts of the rows of selectExisting, of which the first for an instance counts. There is none if what was
 // in the way is gone.
-func answerExisting(items []item, rows []inTheWay) {
+func answerExisting(items []batch.Item, rows []inTheWay) {
 	first := map[string]*inTheWay{}
 	for i := range rows {
 		if w := &rows[i]; first[w.id] == nil {
@@ -86,14 +82,14 @@ func answerExisting(items []item, rows []inTheWay) {
 		}
 	}
 	for _, it := range items {
-		w := first[it.transition.ID]
+		w := first[it.ID]
 		if w == nil {
 			continue
 		}
-		*it.verdict = saga.Verdict{Outcome: saga.Exists, Existing: &w.record}
+		*it.Verdict = saga.Verdict{Outcome: saga.Exists, Existing: &w.record}
 		if w.by == byStartKey {
-			w.kept.Key = it.transition.Start.StartKey.Key
-			it.verdict.StartKey = &w.kept
+			w.kept.Key = it.Start.StartKey.Key
+			it.Verdict.StartKey = &w.kept
 		}
 	}
 }

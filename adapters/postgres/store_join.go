@@ -83,12 +83,12 @@ func (j joined) Commit(ctx context.Context, transitions []saga.Transition) ([]sa
 	}
 	verdicts := make([]saga.Verdict, len(transitions))
 	items := itemsOf(transitions, verdicts)
-	starts, updates := split(items, isStart)
-	byKey(starts)
+	starts, updates := batch.Split(items, batch.Item.IsStart)
+	batch.ByKey(starts)
 	for _, it := range append(starts, updates...) {
-		for round := 0; it.verdict.Outcome == 0; round++ {
+		for round := 0; it.Verdict.Outcome == 0; round++ {
 			if round == maxRounds {
-				it.verdict.Outcome = saga.Busy
+				it.Verdict.Outcome = saga.Busy
 				break
 			}
 			if err := j.commitOne(ctx, it); err != nil {
@@ -100,13 +100,13 @@ func (j joined) Commit(ctx context.Context, transitions []saga.Transition) ([]sa
 }
 
 // commitOne gives an item its verdict, or none if what was in its way has just gone.
-func (j joined) commitOne(ctx context.Context, it item) error {
+func (j joined) commitOne(ctx context.Context, it batch.Item) error {
 	if err := j.exec(ctx, `SAVEPOINT sagamill`); err != nil {
 		return err
 	}
 	w := &writing{db: j.store.db}
 	err := j.write(ctx, it, w)
-	f := w.found[it.transition.ID]
+	f := w.found[it.ID]
 	if err != nil || f.what != foundWritten {
 		if undo := j.exec(ctx, `ROLLBACK TO SAVEPOINT sagamill`); undo != nil {
 			return errors.Join(err, undo)
@@ -114,15 +114,15 @@ func (j joined) commitOne(ctx context.Context, it item) error {
 	}
 	switch {
 	case isLocked(err) || sqlState(err) == "40P01":
-		it.verdict.Outcome = saga.Busy
+		it.Verdict.Outcome = saga.Busy
 	case isRejection(err):
-		*it.verdict = saga.Verdict{Outcome: saga.Unwritable, Err: fmt.Errorf("postgres: %w", err)}
+		*it.Verdict = saga.Verdict{Outcome: saga.Unwritable, Err: fmt.Errorf("postgres: %w", err)}
 	case err != nil:
 		return err
 	default:
 		judge(it, f)
 	}
-	if it.verdict.Outcome == 0 {
+	if it.Verdict.Outcome == 0 {
 		if err := j.tellExisting(ctx, it); err != nil {
 			return err
 		}
@@ -133,9 +133,9 @@ func (j joined) commitOne(ctx context.Context, it item) error {
 // The statements are those of a batch. They are told apart from those for their plans, which are not made for many.
 const joinedMark = "/* joined */ "
 
-func (j joined) write(ctx context.Context, it item, w *writing) error {
-	one, sql := []item{it}, j.store.db.sql
-	if !isStart(it.transition) {
+func (j joined) write(ctx context.Context, it batch.Item, w *writing) error {
+	one, sql := []batch.Item{it}, j.store.db.sql
+	if !it.IsStart() {
 		return j.query(ctx, joinedMark+sql(updateAll), rowsOf(one).updateArgs(), w.readOne)
 	}
 	if args := startKeyArgs(one); args != nil {
@@ -146,9 +146,9 @@ func (j joined) write(ctx context.Context, it item, w *writing) error {
 	return j.query(ctx, joinedMark+sql(insertNew), rowsOf(one).insertArgs(), w.readOne)
 }
 
-func (j joined) tellExisting(ctx context.Context, it item) error {
+func (j joined) tellExisting(ctx context.Context, it batch.Item) error {
 	var rows []inTheWay
-	one := []item{it}
+	one := []batch.Item{it}
 	err := j.query(ctx, joinedMark+j.store.db.sql(selectExisting), existingArgs(one), func(row scanner) error {
 		w, err := scanInTheWay(row)
 		rows = append(rows, w)

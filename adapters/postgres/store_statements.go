@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"github.com/sagamill/sagamill/adapters/internal/batch"
 	"github.com/sagamill/sagamill/saga"
 )
 
@@ -113,10 +114,10 @@ type rows struct {
 	fingerprints                 [][]byte
 }
 
-func rowsOf(items []item) *rows {
+func rowsOf(items []batch.Item) *rows {
 	r := &rows{}
 	for _, it := range items {
-		t := it.transition
+		t := it.Transition
 		r.ids, r.states, r.attentions = append(r.ids, t.ID), append(r.states, t.State), append(r.attentions, t.Attention)
 		r.expects, r.revisions = append(r.expects, int64(t.Expect)), append(r.revisions, int64(t.Revision()))
 		r.settled = append(r.settled, t.Settled)
@@ -176,12 +177,12 @@ func (r *rows) insertArgs() []any {
 }
 
 // startKeyArgs are those of takeStartKeys; nil: there are none.
-func startKeyArgs(items []item) []any {
+func startKeyArgs(items []batch.Item) []any {
 	var keys, ids, definitions, businessKeys []string
 	var fingerprints, responses [][]byte
 	var ttls []int64
 	for _, it := range items {
-		t := it.transition
+		t := it.Transition
 		k := t.Start.StartKey
 		if k == nil {
 			continue

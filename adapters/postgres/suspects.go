@@ -4,6 +4,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sagamill/sagamill/adapters/internal/batch"
 	"github.com/sagamill/sagamill/saga"
 )
 
@@ -21,12 +22,9 @@ const (
 
 // suspectNames are the names under which a transition may meet somebody else's lock.
 func suspectNames(t *saga.Transition) []string {
-	if t.Start == nil {
-		return []string{"i" + t.ID}
-	}
-	names := []string{"i" + t.ID, "k" + t.Start.Definition + "\x00" + t.Start.Key}
-	if k := t.Start.StartKey; k != nil {
-		names = append(names, "s"+k.Key)
+	names := []string{"i" + t.ID}
+	if t.Start != nil {
+		names = append(names, batch.Keys(t.Start)...)
 	}
 	return names
 }

@@ -4,13 +4,12 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
-	"slices"
 	"time"
 
+	"github.com/sagamill/sagamill/adapters/internal/expiry"
+	"github.com/sagamill/sagamill/adapters/internal/header"
 	"github.com/sagamill/sagamill/idempotency"
 )
 
@@ -87,14 +86,14 @@ func (s *IdempotencyStore) Complete(ctx context.Context, key idempotency.Key, to
 	if err := cmp.Or(ctx.Err(), c.Validate()); err != nil {
 		return err
 	}
-	header, err := encodeHeader(c.Response.Header)
+	headers, err := header.Encode(c.Response.Header)
 	if err != nil {
 		return fmt.Errorf("sqlite: complete: %w", err)
 	}
 	return s.write(ctx, "complete", func(tx *sql.Tx) error {
 		err := held(tx.ExecContext(ctx, `UPDATE sagamill_idempotency
 			SET completed = 1, until = ?, holds = ?, status = ?, header = ?, body = ? `+whereHeld,
-			s.clock().Add(c.TTL).UnixMicro(), c.Holds, c.Response.Status, header, c.Response.Body,
+			s.clock().Add(c.TTL).UnixMicro(), c.Holds, c.Response.Status, headers, c.Response.Body,
 			key.Tenant, key.Route, key.Key, int64(token)))
 		if !errors.Is(err, idempotency.ErrFenced) {
 			return err
@@ -149,68 +148,23 @@ func readRecord(ctx context.Context, tx *sql.Tx, key idempotency.Key) (idempoten
 	var (
 		r            idempotency.Record
 		fingerprint  []byte
-		header       string
+		headers      string
 		token, until int64
 	)
 	row := tx.QueryRowContext(ctx, `SELECT fingerprint, token, completed, until, holds, status, header, body
 		FROM sagamill_idempotency WHERE tenant = ? AND route = ? AND key = ?`, key.Tenant, key.Route, key.Key)
-	if err := row.Scan(&fingerprint, &token, &r.Completed, &until, &r.Holds, &r.Response.Status, &header, &r.Response.Body); err != nil {
+	if err := row.Scan(&fingerprint, &token, &r.Completed, &until, &r.Holds, &r.Response.Status, &headers, &r.Response.Body); err != nil {
 		return idempotency.Record{}, err
 	}
 	if n := copy(r.Fingerprint[:], fingerprint); n != len(r.Fingerprint) {
 		return idempotency.Record{}, fmt.Errorf("fingerprint of %d bytes", n)
 	}
 	var err error
-	if r.Response.Header, err = decodeHeader(header); err != nil {
+	if r.Response.Header, err = header.Decode(headers); err != nil {
 		return idempotency.Record{}, fmt.Errorf("header: %w", err)
 	}
 	r.Token, r.Until = idempotency.Token(token), time.UnixMicro(until)
 	return r, nil
-}
-
-// encodeHeader writes h as JSON. Header values may be any bytes and JSON text may not, so each byte is written as the
-// code point of the same number (ISO 8859-1): ASCII stays as it is.
-func encodeHeader(h http.Header) (string, error) {
-	if len(h) == 0 {
-		return "", nil
-	}
-	text, err := json.Marshal(mapValues(h, func(value string) string {
-		runes := make([]rune, len(value))
-		for i := range len(value) {
-			runes[i] = rune(value[i])
-		}
-		return string(runes)
-	}))
-	return string(text), err
-}
-
-// decodeHeader reads what encodeHeader wrote.
-func decodeHeader(text string) (http.Header, error) {
-	if text == "" {
-		return nil, nil
-	}
-	var h http.Header
-	if err := json.Unmarshal([]byte(text), &h); err != nil {
-		return nil, err
-	}
-	return mapValues(h, func(value string) string {
-		b := make([]byte, 0, len(value))
-		for _, r := range value {
-			b = append(b, byte(r))
-		}
-		return string(b)
-	}), nil
-}
-
-// mapValues is a copy of h with f applied to each value.
-func mapValues(h http.Header, f func(string) string) http.Header {
-	h = h.Clone()
-	for _, values := range h {
-		for i := range values {
-			values[i] = f(values[i])
-		}
-	}
-	return h
 }
 
 // Expire implements [idempotency.Store].
@@ -225,32 +179,14 @@ func (s *IdempotencyStore) Expire(ctx context.Context, limit int, live idempoten
 	if err != nil || live == nil {
 		return removed, err
 	}
-	for after := (heldRecord{}); removed < limit; {
-		page, err := s.heldAfter(ctx, after, limit)
-		if err != nil || len(page) == 0 {
-			return removed, err
-		}
-		after = page[len(page)-1]
-		holds := make([]string, len(page))
-		for i, r := range page {
-			holds[i] = r.holds
-		}
-		alive, err := live(ctx, holds)
-		if err != nil {
-			return removed, fmt.Errorf("idempotency: which of what is held is live: %w", err)
-		}
-		isLive := make(map[string]bool, len(alive))
-		for _, h := range alive {
-			isLive[h] = true
-		}
-		page = slices.DeleteFunc(page, func(r heldRecord) bool { return isLive[r.holds] })
-		n, err := s.expireHeld(ctx, page[:min(len(page), limit-removed)])
-		removed += n
-		if err != nil {
-			return removed, err
-		}
-	}
-	return removed, nil
+	held, err := expiry.Held(ctx, limit-removed, live, func(r heldRecord) string { return r.holds },
+		func(ctx context.Context, last *heldRecord) ([]heldRecord, error) {
+			if last == nil {
+				last = &heldRecord{}
+			}
+			return s.heldAfter(ctx, *last, limit)
+		}, s.expireHeld)
+	return removed + held, err
 }
 
 // expireUnheld removes claims that were abandoned, and completed records that hold nothing.

@@ -1,86 +1,89 @@
-package postgres_test
+package badday
 
 import (
 	"bytes"
 	"net"
-	"net/url"
 	"sync"
 	"sync/atomic"
 	"testing"
 
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 )
 
-// proxy stands between a pool and the server, and cuts connections at chosen moments.
-type proxy struct {
+// Proxy stands between a pool and the server, and cuts connections at chosen moments.
+type Proxy struct {
 	listener net.Listener
 	server   string
+	done     func(sent []byte) bool
 	all      sync.WaitGroup
 
-	cuts atomic.Int32 // how many connections have been cut
+	Cuts atomic.Int32 // how many connections have been cut
 
 	mu    sync.Mutex
 	conns map[net.Conn]bool
 	down  bool
-	cut   cut
-	in    int // how many messages more until the cut
+	cut   Cut
+	in    int    // how many messages more until the cut
+	at    string // what the message that is cut has in it
 }
 
-// cut is when a connection is cut.
-type cut int
+// Cut is when a connection is cut.
+type Cut int
 
 const (
-	never  cut = iota
-	before     // the server gets the message
-	after      // the server has done what it says, but before its answer comes
+	Never  Cut = iota
+	Before     // the server gets the message
+	After      // the server has done what it says, but before its answer comes
 )
 
-// cutIn cuts the connection that carries the next message but n to the server.
-func (p *proxy) cutIn(n int, c cut) {
+// CutIn cuts the connection that carries the next message but n to the server.
+func (p *Proxy) CutIn(n int, c Cut) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.cut, p.in = c, n
+	p.cut, p.in, p.at = c, n, ""
+}
+
+// CutAt cuts the connection that carries the next message to the server that has that text in it.
+func (p *Proxy) CutAt(text string, c Cut) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cut, p.in, p.at = c, 0, text
 }
 
 // next says whether to cut at this message.
-func (p *proxy) next() cut {
+func (p *Proxy) next(message []byte) Cut {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.cut == never || p.in > 0 {
+	if p.cut == Never || p.in > 0 || !bytes.Contains(message, []byte(p.at)) {
 		p.in--
-		return never
+		return Never
 	}
 	c := p.cut
-	p.cut = never
+	p.cut = Never
 	return c
 }
 
-func newProxy(tb testing.TB, serverURL string) *proxy {
+// NewProxy makes one for the server at that address. done says, by what a server has sent since it got a message, whether it has done
+// all that it was told.
+func NewProxy(tb testing.TB, server string, done func(sent []byte) bool) *Proxy {
 	tb.Helper()
-	u, err := url.Parse(serverURL)
-	require.NoError(tb, err)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(tb, err)
-	p := &proxy{listener: l, server: u.Host, conns: map[net.Conn]bool{}}
+	p := &Proxy{listener: l, server: server, done: done, conns: map[net.Conn]bool{}}
 	p.all.Go(p.accept)
 	tb.Cleanup(func() {
 		_ = l.Close()
-		p.setDown(true)
+		p.SetDown(true)
 		p.all.Wait()
 	})
 	return p
 }
 
-// through configures a pool so that it goes through the proxy.
-func (p *proxy) through(c *pgxpool.Config) {
-	a := p.listener.Addr().(*net.TCPAddr)
-	c.ConnConfig.Host, c.ConnConfig.Port = a.IP.String(), uint16(a.Port)
-	c.ConnConfig.TLSConfig, c.ConnConfig.Fallbacks = nil, nil // so that each answer ends with "ready"
-}
+// Addr is where it listens.
+func (p *Proxy) Addr() *net.TCPAddr { return p.listener.Addr().(*net.TCPAddr) }
 
-// setDown ends all connections, and takes none while it is down.
-func (p *proxy) setDown(down bool) {
+// SetDown ends all connections, and takes none while it is down.
+func (p *Proxy) SetDown(down bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.down = down
@@ -91,7 +94,7 @@ func (p *proxy) setDown(down bool) {
 	}
 }
 
-func (p *proxy) accept() {
+func (p *Proxy) accept() {
 	for {
 		client, err := p.listener.Accept()
 		if err != nil {
@@ -117,7 +120,7 @@ func (p *proxy) accept() {
 
 // wire is one connection.
 type wire struct {
-	proxy          *proxy
+	proxy          *Proxy
 	client, server net.Conn
 	swallow        atomic.Bool
 }
@@ -139,11 +142,11 @@ func (w *wire) up() {
 		if err != nil {
 			return
 		}
-		switch w.proxy.next() {
-		case before:
-			w.proxy.cuts.Add(1)
+		switch w.proxy.next(buf[:n]) {
+		case Before:
+			w.proxy.Cuts.Add(1)
 			return
-		case after:
+		case After:
 			w.swallow.Store(true)
 		}
 		if _, err := w.server.Write(buf[:n]); err != nil {
@@ -152,10 +155,9 @@ func (w *wire) up() {
 	}
 }
 
-// down carries what the server says. One that swallows ends when the server is ready for more: it has done all it was told.
+// down carries what the server says. One that swallows ends when the server has done all it was told.
 func (w *wire) down() {
 	defer w.close()
-	ready := []byte{'Z', 0, 0, 0, 5} // and whether it is in a transaction
 	buf := make([]byte, 64<<10)
 	var end []byte
 	for {
@@ -170,8 +172,8 @@ func (w *wire) down() {
 			continue
 		}
 		end = append(end, buf[:n]...)
-		if len(end) > 0 && bytes.HasSuffix(end[:len(end)-1], ready) {
-			w.proxy.cuts.Add(1)
+		if w.proxy.done(end) {
+			w.proxy.Cuts.Add(1)
 			return
 		}
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sagamill/sagamill/adapters/memory"
+	"github.com/sagamill/sagamill/adapters/mysql"
 	"github.com/sagamill/sagamill/adapters/postgres"
 	"github.com/sagamill/sagamill/adapters/redis"
 	"github.com/sagamill/sagamill/adapters/sqlite"
@@ -292,6 +293,8 @@ func keptSQLite(t *testing.T, now func() time.Time, processes int) idempotency.S
 var serverStores = map[string]func(t *testing.T, now func() time.Time) idempotency.Store{
 	"postgres":                  func(t *testing.T, _ func() time.Time) idempotency.Store { return keptPostgres(t, 1) },
 	"postgres in two processes": func(t *testing.T, _ func() time.Time) idempotency.Store { return keptPostgres(t, 2) },
+	"mysql":                     func(t *testing.T, _ func() time.Time) idempotency.Store { return keptMySQL(t, 1) },
+	"mysql in two processes":    func(t *testing.T, _ func() time.Time) idempotency.Store { return keptMySQL(t, 2) },
 	"redis":                     func(t *testing.T, _ func() time.Time) idempotency.Store { return keptRedis(t, 1) },
 	"redis in two processes":    func(t *testing.T, _ func() time.Time) idempotency.Store { return keptRedis(t, 2) },
 }
@@ -311,6 +314,17 @@ func keptPostgres(t *testing.T, processes int) idempotency.Store {
 		db, err := postgres.Open(t.Context(), pool, postgres.WithSchema(schema), postgres.AcceptDataLoss())
 		require.NoError(t, err)
 		all.stores = append(all.stores, postgres.NewIdempotencyStore(db))
+	}
+	return all
+}
+
+func keptMySQL(t *testing.T, processes int) idempotency.Store {
+	all := &takingTurns{}
+	pools, schema := services.MySQLPools(t, processes)
+	for _, pool := range pools {
+		db, err := mysql.Open(t.Context(), pool, mysql.WithSchema(schema), mysql.AcceptDataLoss())
+		require.NoError(t, err)
+		all.stores = append(all.stores, mysql.NewIdempotencyStore(db))
 	}
 	return all
 }

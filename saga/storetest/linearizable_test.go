@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sagamill/sagamill/adapters/memory"
+	"github.com/sagamill/sagamill/adapters/mysql"
 	"github.com/sagamill/sagamill/adapters/postgres"
 	"github.com/sagamill/sagamill/adapters/sqlite"
 	"github.com/sagamill/sagamill/internal/services"
@@ -315,6 +316,18 @@ func openPostgres(t *testing.T, processes int) saga.Store {
 	return s
 }
 
+func openMySQL(t *testing.T, processes int) saga.Store {
+	s := &turns{}
+	pools, schema := services.MySQLPools(t, processes)
+	for _, pool := range pools {
+		db, err := mysql.Open(t.Context(), pool, mysql.WithSchema(schema), mysql.AcceptDataLoss())
+		require.NoError(t, err)
+		s.all = append(s.all, mysql.NewStore(db))
+	}
+	s.Store = s.all[0]
+	return s
+}
+
 func TestInstancesAreLinearizable(t *testing.T) {
 	t.Parallel()
 	for name, open := range map[string]func(t *testing.T) saga.Store{
@@ -323,6 +336,8 @@ func TestInstancesAreLinearizable(t *testing.T) {
 		"sqlite in two processes":   func(t *testing.T) saga.Store { return openSQLite(t, 2) },
 		"postgres":                  func(t *testing.T) saga.Store { return openPostgres(t, 1) },
 		"postgres in two processes": func(t *testing.T) saga.Store { return openPostgres(t, 2) },
+		"mysql":                     func(t *testing.T) saga.Store { return openMySQL(t, 1) },
+		"mysql in two processes":    func(t *testing.T) saga.Store { return openMySQL(t, 2) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"net"
 	"net/url"
 	"os/exec"
@@ -44,6 +45,25 @@ func newDatabase(t *testing.T) string {
 	return u.String()
 }
 
+// newMySQL names databases of the test's own, and answers the URL.
+func newMySQL(t *testing.T) string {
+	t.Helper()
+	u, err := url.Parse(services.MySQL.URL(t))
+	require.NoError(t, err)
+	name := services.Name()
+	t.Cleanup(func() {
+		pool, err := sql.Open("mysql", services.MySQLConfig(t).FormatDSN())
+		require.NoError(t, err)
+		for _, of := range []string{"order", "inventory", "payment", "fulfillment", "outside", "messages"} {
+			_, err = pool.ExecContext(context.Background(), "DROP DATABASE IF EXISTS "+name+"_"+of)
+			require.NoError(t, err)
+		}
+		require.NoError(t, pool.Close())
+	})
+	u.Path = "/" + name
+	return u.String()
+}
+
 // newRedis starts a server of the test's own, and answers its URL. It ends with the test, or with this process.
 func newRedis(t *testing.T) string {
 	t.Helper()
@@ -72,14 +92,14 @@ func newRedis(t *testing.T) string {
 // Each service has a process's worth of its own: two run orders, and nobody shares anything but the servers.
 func TestServicesApartOnServers(t *testing.T) {
 	t.Parallel()
-	for name, broker := range map[string]func(t *testing.T, database string) string{
-		"PostgreSQL alone":     func(_ *testing.T, database string) string { return database },
-		"PostgreSQL and Redis": func(t *testing.T, _ string) string { return newRedis(t) },
+	for name, servers := range map[string]func(t *testing.T) (store, broker string){
+		"PostgreSQL alone":     func(t *testing.T) (string, string) { d := newDatabase(t); return d, d },
+		"PostgreSQL and Redis": func(t *testing.T) (string, string) { return newDatabase(t), newRedis(t) },
+		"MariaDB alone":        func(t *testing.T) (string, string) { d := newMySQL(t); return d, d },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			database := newDatabase(t)
-			on := broker(t, database)
+			database, on := servers(t)
 			run := func(service string) *shop {
 				return open(t, func(c *app.Config) {
 					c.Store, c.Broker, c.Services, c.Simulate = database, on, service, true
@@ -128,6 +148,7 @@ func TestTorture(t *testing.T) {
 		"six processes on PostgreSQL and Redis": func(t *testing.T) []string {
 			return []string{"--store", newDatabase(t), "--broker", newRedis(t)}
 		},
+		"six processes on MariaDB": func(t *testing.T) []string { d := newMySQL(t); return []string{"--store", d, "--broker", d} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -2,10 +2,13 @@ package app
 
 import (
 	"context"
+	"database/sql"
+	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/ThreeDotsLabs/watermill"
+	"github.com/go-sql-driver/mysql"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	goredis "github.com/redis/go-redis/v9"
@@ -14,6 +17,7 @@ import (
 	"github.com/sagamill/sagamill/adapters/redisstream"
 	"github.com/sagamill/sagamill/adapters/watermillsql"
 	"github.com/sagamill/sagamill/examples/ordersaga/contract"
+	"github.com/sagamill/sagamill/examples/ordersaga/data"
 	"github.com/sagamill/sagamill/saga"
 )
 
@@ -44,6 +48,7 @@ var ownBrokers = map[string]OpenBroker{
 	},
 	"postgres":   openPostgres,
 	"postgresql": openPostgres,
+	"mysql":      openMySQL,
 }
 
 func (c Config) brokers() map[string]OpenBroker {
@@ -116,3 +121,34 @@ func (b postgresBroker) Close() error {
 	b.pool.Close()
 	return err
 }
+
+// mysqlBroker is watermill-sql in a database of its own.
+type mysqlBroker struct {
+	*watermillsql.Broker
+	pool *sql.DB
+}
+
+func openMySQL(ctx context.Context, flag string, logger watermill.LoggerAdapter) (Broker, error) {
+	config, err := data.MySQLConfig(flag, "messages")
+	if err != nil {
+		return nil, err
+	}
+	if err := data.CreateMySQL(ctx, config); err != nil {
+		return nil, err
+	}
+	connector, err := mysql.NewConnector(config)
+	if err != nil {
+		return nil, err
+	}
+	pool := sql.OpenDB(connector)
+	pool.SetMaxOpenConns(20) // each subscriber holds one while a message is handled
+	pool.SetMaxIdleConns(20)
+	broker, err := watermillsql.NewMySQL(pool, watermillsql.Config{}, logger)
+	if err != nil {
+		return nil, errors.Join(err, pool.Close())
+	}
+	return mysqlBroker{broker, pool}, nil
+}
+
+// Close implements Broker.
+func (b mysqlBroker) Close() error { return errors.Join(b.Broker.Close(), b.pool.Close()) }

@@ -61,7 +61,7 @@ func Parse(args []string, getenv func(string) string, brokers map[string]OpenBro
 	c := Config{Pace: 200 * time.Millisecond, Brokers: brokers}
 	f := flag.NewFlagSet("ordersaga serve", flag.ContinueOnError)
 	f.StringVar(&c.Listen, "listen", "127.0.0.1:8080", "HTTP `address`")
-	f.StringVar(&c.Store, "store", "sqlite:ordersaga.db", "where sagas and services keep their data: memory:, sqlite:`PATH` or postgres://...")
+	f.StringVar(&c.Store, "store", "sqlite:ordersaga.db", "where sagas and services keep their data: memory:, sqlite:`PATH`, postgres://... or mysql://...")
 	f.StringVar(&c.Broker, "broker", "gochannel:", "what carries the messages: `URL` of "+strings.Join(c.schemes(), ", "))
 	f.StringVar(&c.Idempotency, "idempotency", "", "where idempotency keys are kept: `redis://...`, or empty for the store's own")
 	f.StringVar(&c.Services, "services", strings.Join(allServices, ","), "the services that this process runs")

@@ -1,11 +1,13 @@
 // Package data is where a service keeps its tables. Each has a file, or a schema, of its own, which nobody else opens. The SQL of
-// the services is what every one of the databases understands.
+// the services is what SQLite and PostgreSQL understand; for MySQL it is translated.
 package data
 
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"time"
 
@@ -44,6 +46,8 @@ func Open(ctx context.Context, store, service string) (db *DB, err error) {
 	}
 	if path, ok := strings.CutPrefix(store, "sqlite:"); ok {
 		db, err = openSQLite(path, service)
+	} else if strings.HasPrefix(store, "mysql://") {
+		db, err = openMySQL(ctx, store, service)
 	} else {
 		db, err = openPostgres(ctx, store, service)
 	}
@@ -64,8 +68,11 @@ func Check(store string) error {
 	case strings.HasPrefix(store, "postgres://"), strings.HasPrefix(store, "postgresql://"):
 		_, err := pgxpool.ParseConfig(store) // which does not tell the password
 		return err
+	case strings.HasPrefix(store, "mysql://"):
+		_, err := MySQLConfig(store, Main)
+		return err
 	}
-	return fmt.Errorf("--store is %q: it is memory:, sqlite:PATH or postgres://USER:PASSWORD@HOST:PORT/DATABASE", store)
+	return fmt.Errorf("--store is %q: it is memory:, sqlite:PATH, postgres://USER:PASSWORD@HOST:PORT/DATABASE or mysql://USER:PASSWORD@HOST:PORT/SHOP", store)
 }
 
 // Close closes it.
@@ -75,7 +82,36 @@ func (db *DB) Close() error { return db.close() }
 // effects outside of it.
 func (db *DB) Write(ctx context.Context, f func(tx *sql.Tx) error) error { return db.write(ctx, f) }
 
-// Tables creates tables that are not there. A column that counts is a SERIAL.
+// Tables creates tables that are not there. A column that counts is a SERIAL, a text that is short, and may be a key, a NAME.
 func (db *DB) Tables(ctx context.Context, ddl string) error {
 	return db.makeTables(ctx, db.words.Replace(ddl))
+}
+
+// serializable runs f in a transaction, again if another one was in its way, as the error says.
+func serializable(ctx context.Context, db *sql.DB, inTheWay func(error) bool, f func(*sql.Tx) error) (err error) {
+	for try := range 20 {
+		if try > 0 {
+			select {
+			case <-time.After(time.Duration(rand.Int64N(int64(time.Millisecond) << min(try, 7)))):
+			case <-ctx.Done():
+				return errors.Join(err, ctx.Err())
+			}
+		}
+		if err = once(ctx, db, f); err == nil || !inTheWay(err) {
+			return err
+		}
+	}
+	return fmt.Errorf("other transactions were in the way each time: %w", err)
+}
+
+func once(ctx context.Context, db *sql.DB, f func(*sql.Tx) error) error {
+	tx, err := db.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelSerializable})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback() }() // after Commit it does nothing
+	if err := f(tx); err != nil {
+		return err
+	}
+	return tx.Commit()
 }

@@ -4,10 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
-	"math/rand/v2"
 	"strings"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -41,10 +38,14 @@ func openPostgres(ctx context.Context, url, service string) (*DB, error) {
 		return nil, err
 	}
 	sqlDB := stdlib.OpenDBFromPool(pool)
-	write := func(ctx context.Context, f func(*sql.Tx) error) error { return serializable(ctx, sqlDB, f) }
+	inTheWay := func(err error) bool {
+		var refused *pgconn.PgError
+		return errors.As(err, &refused) && (refused.Code == "40001" || refused.Code == "40P01")
+	}
+	write := func(ctx context.Context, f func(*sql.Tx) error) error { return serializable(ctx, sqlDB, inTheWay, f) }
 	return &DB{
 		DB: sqlDB, Inbox: postgres.NewSQLInbox(db, sqlDB), Sagas: postgres.NewStore(db), Keys: postgres.NewIdempotencyStore(db),
-		write: write, words: strings.NewReplacer("SERIAL", "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY"),
+		write: write, words: strings.NewReplacer("SERIAL", "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY", "NAME", "TEXT"),
 		makeTables: func(ctx context.Context, ddl string) error {
 			return write(ctx, func(tx *sql.Tx) error {
 				// IF NOT EXISTS is no help to two processes at once.
@@ -61,35 +62,4 @@ func openPostgres(ctx context.Context, url, service string) (*DB, error) {
 			return err
 		},
 	}, nil
-}
-
-// serializable runs f in a transaction, again if another one was in its way.
-func serializable(ctx context.Context, db *sql.DB, f func(*sql.Tx) error) (err error) {
-	for try := range 20 {
-		if try > 0 {
-			select {
-			case <-time.After(time.Duration(rand.Int64N(int64(time.Millisecond) << min(try, 7)))):
-			case <-ctx.Done():
-				return errors.Join(err, ctx.Err())
-			}
-		}
-		err = once(ctx, db, f)
-		var refused *pgconn.PgError
-		if !errors.As(err, &refused) || refused.Code != "40001" && refused.Code != "40P01" {
-			return err
-		}
-	}
-	return fmt.Errorf("other transactions were in the way each time: %w", err)
-}
-
-func once(ctx context.Context, db *sql.DB, f func(*sql.Tx) error) error {
-	tx, err := db.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelSerializable})
-	if err != nil {
-		return err
-	}
-	defer func() { _ = tx.Rollback() }() // after Commit it does nothing
-	if err := f(tx); err != nil {
-		return err
-	}
-	return tx.Commit()
 }

@@ -28,6 +28,6 @@ func openSQLite(path, service string) (*DB, error) {
 				return err
 			})
 		},
-		words: strings.NewReplacer("SERIAL", "INTEGER PRIMARY KEY AUTOINCREMENT"),
+		words: strings.NewReplacer("SERIAL", "INTEGER PRIMARY KEY AUTOINCREMENT", "NAME", "TEXT"),
 	}, nil
 }

@@ -37,16 +37,16 @@ type Fulfillment struct {
 func New(ctx context.Context, db *data.DB, warehouse Warehouse, carrier Carrier) (*Fulfillment, error) {
 	const tables = `
 		CREATE TABLE IF NOT EXISTS packing (
-			order_id TEXT    PRIMARY KEY,
+			order_id NAME    PRIMARY KEY,
 			revision BIGINT NOT NULL, -- of the last event that was heard
-			status   TEXT    NOT NULL CHECK (status IN ('to pack', 'stopped')),
+			status   NAME    NOT NULL CHECK (status IN ('to pack', 'stopped')),
 			asked    BOOLEAN NOT NULL DEFAULT FALSE -- whether the warehouse knows
 		);
-		CREATE INDEX IF NOT EXISTS packing_unasked ON packing (order_id) WHERE NOT asked;
+		CREATE INDEX IF NOT EXISTS packing_unasked ON packing (asked, order_id);
 		CREATE TABLE IF NOT EXISTS shipments (
-			order_id        TEXT PRIMARY KEY,
-			at              TEXT NOT NULL,
-			tracking_number TEXT NOT NULL DEFAULT ''
+			order_id        NAME PRIMARY KEY,
+			at              NAME NOT NULL,
+			tracking_number NAME NOT NULL DEFAULT ''
 		);`
 	if err := db.Tables(ctx, tables); err != nil {
 		return nil, fmt.Errorf("fulfillment: make tables: %w", err)
@@ -64,9 +64,13 @@ func (f *Fulfillment) Hear(ctx context.Context, e listen.Event) error {
 		return nil
 	}
 	err := f.db.Write(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `INSERT INTO packing (order_id, revision, status) VALUES ($1, $2, $3)
-			ON CONFLICT (order_id) DO UPDATE SET revision = excluded.revision, status = excluded.status, asked = FALSE
-			WHERE excluded.revision > packing.revision`, e.Order, e.Revision, status)
+		_, err := tx.ExecContext(ctx, `UPDATE packing SET revision = $2, status = $3, asked = FALSE WHERE order_id = $1 AND revision < $2`,
+			e.Order, e.Revision, status)
+		if err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, `INSERT INTO packing (order_id, revision, status) VALUES ($1, $2, $3) ON CONFLICT (order_id) DO NOTHING`,
+			e.Order, e.Revision, status)
 		return err
 	})
 	select {

@@ -20,17 +20,18 @@ type Inventory struct{ db *data.DB }
 func New(ctx context.Context, db *data.DB) (*Inventory, error) {
 	const tables = `
 		CREATE TABLE IF NOT EXISTS stock (
-			sku       TEXT    PRIMARY KEY,
+			sku       NAME    PRIMARY KEY,
 			available BIGINT NOT NULL CHECK (available >= 0),
 			reserved  BIGINT NOT NULL DEFAULT 0 CHECK (reserved >= 0),
 			committed BIGINT NOT NULL DEFAULT 0 CHECK (committed >= 0)
 		);
 		CREATE TABLE IF NOT EXISTS reservations (
-			order_id TEXT    NOT NULL,
-			sku      TEXT    NOT NULL REFERENCES stock,
+			order_id NAME    NOT NULL,
+			sku      NAME    NOT NULL,
 			quantity BIGINT NOT NULL CHECK (quantity > 0),
-			status   TEXT    NOT NULL CHECK (status IN ('reserved', 'released', 'committed')),
-			PRIMARY KEY (order_id, sku)
+			status   NAME    NOT NULL CHECK (status IN ('reserved', 'released', 'committed')),
+			PRIMARY KEY (order_id, sku),
+			FOREIGN KEY (sku) REFERENCES stock (sku)
 		);`
 	if err := db.Tables(ctx, tables); err != nil {
 		return nil, fmt.Errorf("inventory: make tables: %w", err)

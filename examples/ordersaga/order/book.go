@@ -17,16 +17,16 @@ type Book struct{ db *data.DB }
 func NewBook(ctx context.Context, db *data.DB) (*Book, error) {
 	const tables = `
 		CREATE TABLE IF NOT EXISTS notifications (
-			effect   TEXT PRIMARY KEY, -- the step's stable key: a step that runs twice says it once
-			order_id TEXT NOT NULL,
-			at       TEXT NOT NULL,
+			effect   NAME PRIMARY KEY, -- the step's stable key: a step that runs twice says it once
+			order_id NAME NOT NULL,
+			at       NAME NOT NULL,
 			text     TEXT NOT NULL
 		);
 		CREATE INDEX IF NOT EXISTS notifications_order ON notifications (order_id);
 		CREATE TABLE IF NOT EXISTS invoices (
 			number   SERIAL,
-			order_id TEXT NOT NULL UNIQUE,
-			at       TEXT NOT NULL
+			order_id NAME NOT NULL UNIQUE,
+			at       NAME NOT NULL
 		);`
 	if err := db.Tables(ctx, tables); err != nil {
 		return nil, fmt.Errorf("order: make tables: %w", err)

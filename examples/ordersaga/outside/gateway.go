@@ -45,8 +45,11 @@ func (w *World) once(ctx context.Context, key, method string, do func(tx *sql.Tx
 		var calls int
 		var done bool
 		silence = nil
-		err := tx.QueryRowContext(ctx, `INSERT INTO answers (key, calls) VALUES ($1, 1) ON CONFLICT (key) DO UPDATE SET calls = answers.calls + 1
-			RETURNING calls, done, declined, transaction_id`, key).Scan(&calls, &done, &a.declined, &a.transaction)
+		_, err := tx.ExecContext(ctx, `INSERT INTO answers (call_key, calls) VALUES ($1, 1) ON CONFLICT (call_key) DO UPDATE SET calls = answers.calls + 1`, key)
+		if err == nil {
+			err = tx.QueryRowContext(ctx, `SELECT calls, done, declined, transaction_id FROM answers WHERE call_key = $1`, key).
+				Scan(&calls, &done, &a.declined, &a.transaction)
+		}
 		if err != nil || done {
 			return err
 		}
@@ -60,7 +63,7 @@ func (w *World) once(ctx context.Context, key, method string, do func(tx *sql.Tx
 		if a, err = do(tx); err != nil {
 			return err
 		}
-		_, err = tx.ExecContext(ctx, `UPDATE answers SET done = TRUE, declined = $1, transaction_id = $2 WHERE key = $3`, a.declined, a.transaction, key)
+		_, err = tx.ExecContext(ctx, `UPDATE answers SET done = TRUE, declined = $1, transaction_id = $2 WHERE call_key = $3`, a.declined, a.transaction, key)
 		return err
 	})
 	return a, errors.Join(err, silence)

@@ -26,40 +26,40 @@ func New(ctx context.Context, db *data.DB, lively bool, pace time.Duration) (*Wo
 	const tables = `
 		CREATE TABLE IF NOT EXISTS transactions (
 			n        SERIAL,
-			id       TEXT    NOT NULL,
-			order_id TEXT    NOT NULL,
-			origin   TEXT    NOT NULL, -- the key of the call that made it
+			id       NAME    NOT NULL,
+			order_id NAME    NOT NULL,
+			origin   NAME    NOT NULL, -- the key of the call that made it
 			named    BOOLEAN NOT NULL, -- whether a webhook has named it
-			method   TEXT    NOT NULL,
+			method   NAME    NOT NULL,
 			amount   BIGINT NOT NULL,
-			status   TEXT    NOT NULL CHECK (status IN ('authorized', 'captured', 'voided', 'refunded', 'barred')),
+			status   NAME    NOT NULL CHECK (status IN ('authorized', 'captured', 'voided', 'refunded', 'barred')),
 			UNIQUE (order_id, id)
 		);
 		CREATE INDEX IF NOT EXISTS transactions_origin ON transactions (origin);
 		CREATE TABLE IF NOT EXISTS answers (
-			key         TEXT    PRIMARY KEY, -- the idempotency key of a call
+			call_key    NAME    PRIMARY KEY, -- the idempotency key of a call
 			calls       BIGINT NOT NULL,
 			done        BOOLEAN NOT NULL DEFAULT FALSE,
 			declined    BOOLEAN NOT NULL DEFAULT FALSE,
-			transaction_id TEXT NOT NULL DEFAULT ''
+			transaction_id NAME NOT NULL DEFAULT ''
 		);
 		CREATE TABLE IF NOT EXISTS movements (
 			n              SERIAL,
-			order_id       TEXT    NOT NULL,
-			transaction_id TEXT    NOT NULL,
-			type           TEXT    NOT NULL,
+			order_id       NAME    NOT NULL,
+			transaction_id NAME    NOT NULL,
+			type           NAME    NOT NULL,
 			amount         BIGINT NOT NULL
 		);
 		CREATE INDEX IF NOT EXISTS movements_order ON movements (order_id);
 		CREATE TABLE IF NOT EXISTS webhooks (
-			id    TEXT    PRIMARY KEY,
-			path  TEXT    NOT NULL,
+			id    NAME    PRIMARY KEY,
+			path  NAME    NOT NULL,
 			body  TEXT    NOT NULL,
 			due   BIGINT NOT NULL, -- milliseconds since 1970
 			tries BIGINT NOT NULL DEFAULT 0,
-			state TEXT    NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'taken', 'given up'))
+			state NAME    NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'taken', 'given up'))
 		);
-		CREATE INDEX IF NOT EXISTS webhooks_due ON webhooks (due) WHERE state = 'waiting';`
+		CREATE INDEX IF NOT EXISTS webhooks_due ON webhooks (state, due);`
 	if err := db.Tables(ctx, tables); err != nil {
 		return nil, fmt.Errorf("outside: make tables: %w", err)
 	}

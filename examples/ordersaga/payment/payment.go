@@ -60,16 +60,16 @@ func New(ctx context.Context, db *data.DB, gateway Gateway) (*Payment, error) {
 	const tables = `
 		CREATE TABLE IF NOT EXISTS entries (
 			n              SERIAL,
-			tenant         TEXT    NOT NULL,
-			order_id       TEXT    NOT NULL,
-			at             TEXT    NOT NULL,
-			type           TEXT    NOT NULL CHECK (type IN ('authorize', 'capture', 'void', 'refund')),
+			tenant         NAME    NOT NULL,
+			order_id       NAME    NOT NULL,
+			at             NAME    NOT NULL,
+			type           NAME    NOT NULL CHECK (type IN ('authorize', 'capture', 'void', 'refund')),
 			amount         BIGINT NOT NULL CHECK (amount >= 0),
-			transaction_id TEXT    NOT NULL
+			transaction_id NAME    NOT NULL
 		);
 		CREATE INDEX IF NOT EXISTS entries_order ON entries (order_id);
 		CREATE TABLE IF NOT EXISTS ledgers (
-			order_id TEXT   PRIMARY KEY,
+			order_id NAME   PRIMARY KEY,
 			pages    BIGINT NOT NULL
 		);`
 	if err := db.Tables(ctx, tables); err != nil {

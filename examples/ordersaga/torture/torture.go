@@ -68,7 +68,7 @@ func parse(args []string) (o options, err error) {
 		o.seed = mathrand.Uint64N(1 << 32)
 	}
 	if o.store == "memory:" {
-		return o, errors.New("--store memory: does not survive a kill: take sqlite:PATH or postgres://...")
+		return o, errors.New("--store memory: does not survive a kill: take sqlite:PATH, postgres://... or mysql://...")
 	}
 	return o, nil
 }

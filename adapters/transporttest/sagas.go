@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	sagasRun   = 200
+	sagasRun   = 100
 	sagasAlive = 50 // at one time
 
 	disturbances = 5

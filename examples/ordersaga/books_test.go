@@ -106,7 +106,7 @@ func atOnce(things ...func() error) error {
 	return errors.Join(errs...)
 }
 
-// size is how big a test is: what an environment variable says; with ORDERSAGA_FULL=1 its full size; otherwise a tenth, as
+// size is how big a test is: what an environment variable says; with ORDERSAGA_FULL=1 its full size; otherwise a twentieth, as
 // SQLite, which is translated to Go, is some twenty times slower under the race detector.
 func size(t *testing.T, variable string, full int) int {
 	t.Helper()
@@ -118,5 +118,5 @@ func size(t *testing.T, variable string, full int) int {
 	if os.Getenv("ORDERSAGA_FULL") != "" {
 		return full
 	}
-	return full / 10
+	return max(full/20, 2)
 }

@@ -145,9 +145,6 @@ func TestTorture(t *testing.T) {
 	}
 	for name, args := range map[string]func(t *testing.T) []string{
 		"one process on a file": func(*testing.T) []string { return nil },
-		"six processes on PostgreSQL and Redis": func(t *testing.T) []string {
-			return []string{"--store", newDatabase(t), "--broker", newRedis(t)}
-		},
 		"six processes on MariaDB": func(t *testing.T) []string { d := newMySQL(t); return []string{"--store", d, "--broker", d} },
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -144,7 +144,7 @@ func TestTorture(t *testing.T) {
 		t.Skip("starts and kills many processes")
 	}
 	for name, args := range map[string]func(t *testing.T) []string{
-		"one process on a file": func(*testing.T) []string { return nil },
+		"one process on a file":    func(*testing.T) []string { return nil },
 		"six processes on MariaDB": func(t *testing.T) []string { d := newMySQL(t); return []string{"--store", d, "--broker", d} },
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -3,6 +3,7 @@
 //	go run ./internal/planted                          # every fault, and a table of who caught what
 //	go run ./internal/planted -only "fence removed"    # one of them, with what its tests say
 //	go run ./internal/planted -list                    # what there is
+//	go run ./internal/planted -servers                 # those of the stores on servers, too
 //
 // A test that has never failed has proved little. So each fault here is one that a programmer might well make: a
 // compare-and-set that is left out, a message that is acknowledged too early, an undo in the wrong order. That is mutation

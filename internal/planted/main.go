@@ -19,13 +19,14 @@ import (
 func main() {
 	only := flag.String("only", "", "plant this `mutant` only, and show what its tests say")
 	list := flag.Bool("list", false, "list the mutants, and plant none")
+	servers := flag.Bool("servers", false, "plant those of PostgreSQL's and MariaDB's stores, too; the servers must be there")
 	flag.Parse()
 	if flag.NArg() > 0 {
 		fmt.Fprintf(os.Stderr, "planted: what is %q? A mutant is named by -only\n", flag.Arg(0))
 		os.Exit(2)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, *only, *list)
+	err := run(ctx, *only, *list, *servers)
 	if ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
@@ -37,12 +38,12 @@ func main() {
 }
 
 // run does what the flags say. It answers an error if a mutant survives.
-func run(ctx context.Context, only string, list bool) error {
+func run(ctx context.Context, only string, list, servers bool) error {
 	root, err := moduleRoot(ctx)
 	if err != nil {
 		return err
 	}
-	all := mutants()
+	all := mutants(servers)
 	patched, err := patch(root, all)
 	if err != nil {
 		return err

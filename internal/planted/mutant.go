@@ -23,9 +23,13 @@ type edit struct{ old, new string }
 
 const question = "PLANTED"
 
-// mutants lists all there are.
-func mutants() []mutant {
-	return slices.Concat(storeMutants, laneMutants, shellMutants, rowMutants, stepMutants, ledgerMutants, idempotencyMutants, participantMutants)
+// mutants lists all there are; those of stores that need a server only if they are wanted.
+func mutants(servers bool) []mutant {
+	all := slices.Concat(storeMutants, laneMutants, shellMutants, rowMutants, stepMutants, ledgerMutants, idempotencyMutants, participantMutants)
+	if servers {
+		all = append(all, serverMutants...)
+	}
+	return all
 }
 
 // check says what is wrong with a mutant that does not depend on the file.

@@ -14,7 +14,7 @@ func TestMutantsFindTheirPlaces(t *testing.T) {
 	t.Parallel()
 	root, err := moduleRoot(t.Context())
 	require.NoError(t, err)
-	patched, err := patch(root, mutants())
+	patched, err := patch(root, mutants(true))
 	require.NoError(t, err)
 	for _, f := range patched {
 		require.Equal(t, filepath.Base(f.path) != switchFile, exists(f.path), f.path)

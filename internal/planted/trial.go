@@ -127,7 +127,7 @@ func (t *trial) test(ctx context.Context, dir string, names []string, mutant str
 	}
 	cmd := exec.CommandContext(ctx, t.binary(dir), args...)
 	cmd.Dir = filepath.Join(t.root, filepath.FromSlash(dir))
-	cmd.Env = append(os.Environ(), environment+"="+mutant, "TMPDIR="+filepath.Join(t.dir, "tmp"))
+	cmd.Env = append(os.Environ(), environment+"="+mutant, "SAGAMILL_REQUIRE_SERVICES=1", "TMPDIR="+filepath.Join(t.dir, "tmp"))
 	cmd.WaitDelay = time.Second
 	out, err := cmd.CombinedOutput()
 	if failed := (*exec.ExitError)(nil); err != nil && !errors.As(err, &failed) || ctx.Err() != nil {

@@ -1,0 +1,165 @@
+package main
+
+// The same faults in the stores that need a server: PostgreSQL and MariaDB.
+
+var serverMutants = []mutant{
+	{
+		"CAS dropped, postgres", "the UPDATE says nothing of the revision",
+		"adapters/postgres/db.go", []edit{{
+			`if known, ok := db.expanded.Load(text); ok {`,
+			`if PLANTED {
+				text = strings.Replace(text, "i.id = t.id AND i.revision = t.expect", "i.id = t.id", 1)
+			}
+			if known, ok := db.expanded.Load(text); ok {`,
+		}},
+		"adapters/postgres", "TestStore/compare-and-set",
+	},
+	{
+		"history gap, postgres", "what has no identity of its own is not recorded",
+		"adapters/postgres/db.go", []edit{{
+			`expanded := db.expand(text)`,
+			`if PLANTED {
+				text = strings.Replace(text, "WHERE (h.id IN (SELECT id FROM written)) IS TRUE", "WHERE h.input <> '' AND (h.id IN (SELECT id FROM written)) IS TRUE", 1)
+			}
+			expanded := db.expand(text)`,
+		}},
+		"adapters/postgres", "TestStore/commit TestStore/read",
+	},
+	{
+		"timers by the app's clock, postgres", "what is due, and when, is judged by the process, not the server",
+		"adapters/postgres/db.go", []edit{{
+			`db.expanded.Store(text, expanded)`,
+			`if PLANTED {
+				expanded = strings.ReplaceAll(expanded, "clock_timestamp()", "timestamptz '" + time.Now().Format(time.RFC3339Nano) + "'")
+			}
+			db.expanded.Store(text, expanded)`,
+		}},
+		"adapters/postgres", "TestStore/claim TestStore/wake-up",
+	},
+	{
+		"fence reset after delete, postgres", "when all keys are gone the tokens begin again",
+		"adapters/postgres/db.go", []edit{{
+			`func (db *DB) sql(text string) string {`,
+			`func (db *DB) sql(text string) string {
+			if PLANTED {
+				text = strings.Replace(text, "nextval($5::text::regclass)", "length($5::text) * 0 + 1 + coalesce((SELECT max(token) FROM {{idempotency}}), 0)", 1)
+			}`,
+		}},
+		"adapters/postgres", "TestIdempotencyStore/tokens_grow TestIdempotencyStore/tokens_are_never_given_twice",
+	},
+	{
+		"fence removed, postgres", "who holds a key no more is not told so",
+		"adapters/postgres/idempotency.go", []edit{{
+			`if err == nil && met == 0 {`,
+			`if err == nil && met == 0 && !PLANTED {`,
+		}},
+		"adapters/postgres", "TestIdempotencyStore/a_takeover_fences_the_one_before TestIdempotencyStore/a_wrong_token_is_fenced",
+	},
+	{
+		"inbox outside of the transaction, postgres", "what a handler wrote stays though its command is not recorded",
+		"adapters/postgres/inbox.go", []edit{{
+			`result, err := handle(ctx, savepoint)`,
+			`used := savepoint
+			if PLANTED {
+				other, err := h.db.pool.Begin(ctx)
+				if err != nil {
+					return saga.Reply{}, err
+				}
+				defer func() { _ = other.Commit(ctx) }()
+				used = other
+			}
+			result, err := handle(ctx, used)`,
+		}},
+		"adapters/postgres", "TestInbox/failure TestInbox/panic",
+	},
+	{
+		"CAS dropped, mysql", "a transition overwrites a revision that it does not know",
+		"adapters/mysql/store_update.go", []edit{{
+			`case revision != it.Expect:`,
+			`case revision != it.Expect && !PLANTED:`,
+		}},
+		"adapters/mysql", "TestStore/compare-and-set",
+	},
+	{
+		"locked rows waited for, mysql", "who has a row locked stops all others of the batch",
+		"adapters/mysql/db.go", []edit{{
+			`func (db *DB) sql(text string) string {`,
+			`func (db *DB) sql(text string) string {
+			if PLANTED {
+				text = strings.Replace(text, "FOR UPDATE SKIP LOCKED", "FOR UPDATE NOWAIT", 1)
+			}`,
+		}},
+		"adapters/mysql", "TestForeignLockOfARow",
+	},
+	{
+		"history gap, mysql", "what has no identity of its own is not recorded",
+		"adapters/mysql/store_commit.go", []edit{{
+			`args = append(args, text(it.ID), h.Revision, input, blob(h.Entry), int64(w.now))`,
+			`if PLANTED && input == nil {
+				continue
+			}
+			args = append(args, text(it.ID), h.Revision, input, blob(h.Entry), int64(w.now))`,
+		}},
+		"adapters/mysql", "TestStore/commit TestStore/read",
+	},
+	{
+		"timers by the app's clock, mysql", "what is due, and when, is judged by the process, not the server",
+		"adapters/mysql/options.go", []edit{{
+			`return n.now`,
+			`if PLANTED {
+				return fmt.Sprint(time.Now().UnixMicro())
+			}
+			return n.now`,
+		}},
+		"adapters/mysql", "TestStore/claim TestStore/wake-up",
+	},
+	{
+		"fence reset after delete, mysql", "when all keys are gone the tokens begin again",
+		"adapters/mysql/db.go", []edit{{
+			`expanded := db.expand(text)`,
+			`if PLANTED {
+				text = strings.Replace(text, "until) VALUES (?, ?, ?, ?, {{now}} + ?)", "until, token) SELECT ?, ?, ?, ?, {{now}} + ?, COALESCE(MAX(token), 0) + 1 FROM {{idempotency}}", 1)
+			}
+			expanded := db.expand(text)`,
+		}},
+		"adapters/mysql", "TestIdempotencyStore/tokens_grow TestIdempotencyStore/tokens_are_never_given_twice",
+	},
+	{
+		"fence removed, mysql", "who holds a key no more is not told so",
+		"adapters/mysql/idempotency.go", []edit{{
+			`if err == nil && !there[0] {`,
+			`if err == nil && !there[0] && !PLANTED {`,
+		}},
+		"adapters/mysql", "TestIdempotencyStore/a_takeover_fences_the_one_before TestIdempotencyStore/a_wrong_token_is_fenced",
+	},
+	{
+		"inbox outside of the transaction, mysql", "what a handler wrote stays though its command is not recorded",
+		"adapters/mysql/inbox.go", []edit{{
+			`result, err := handle(ctx, h.tx)`,
+			`used := h.tx
+			if PLANTED {
+				other, err := h.db.pool.BeginTx(ctx, nil)
+				if err != nil {
+					return saga.Reply{}, err
+				}
+				defer func() { _ = other.Commit() }()
+				used = other
+			}
+			result, err := handle(ctx, used)`,
+		}},
+		"adapters/mysql", "TestInbox/failure TestInbox/panic",
+	},
+	{
+		"a handler's deadlock passed over, mysql", "what a handler did is rolled back, and its command recorded as done",
+		"adapters/mysql/inbox.go", []edit{{
+			`_, err = exec(ctx, h.tx, end)
+	return reply, err`,
+			`_, err = exec(ctx, h.tx, end)
+			if PLANTED {
+				err = nil
+			}
+			return reply, err`,
+		}},
+		"adapters/mysql", "TestInboxOfHandlersThatPassOverDeadlocks",
+	},
+}

@@ -38,7 +38,7 @@ func newPostgresFloor(pool *pgxpool.Pool, schema string) *postgresFloor {
 
 func (f *postgresFloor) write(ctx context.Context, batch []saga.Transition) error {
 	b := &pgx.Batch{}
-	b.BeginTx(pgx.TxOptions{})
+	b.Queue("begin")
 	b.Queue(`SELECT set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)`)
 	written := int64(0)
 	statement, args := f.update, updateColumns(batch)

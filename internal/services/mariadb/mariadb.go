@@ -1,4 +1,5 @@
-package services
+// Package mariadb opens the MariaDB or MySQL server that tests need. It is apart from services so that tests which need none do without the driver.
+package mariadb
 
 import (
 	"context"
@@ -8,12 +9,14 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 	"github.com/stretchr/testify/require"
+
+	"github.com/sagamill/sagamill/internal/services"
 )
 
-// MySQLConfig is how the driver reaches the server, by the URL of [MySQL].
-func MySQLConfig(tb testing.TB) *mysql.Config {
+// Config is how the driver reaches the server, by the URL of [services.MySQL]. It ends the test if the server is not there.
+func Config(tb testing.TB) *mysql.Config {
 	tb.Helper()
-	u, err := url.Parse(MySQL.URL(tb))
+	u, err := url.Parse(services.MySQL.URL(tb))
 	require.NoError(tb, err)
 	c := mysql.NewConfig()
 	c.Net, c.Addr, c.User, c.InterpolateParams = "tcp", u.Host, u.User.Username(), true
@@ -22,12 +25,12 @@ func MySQLConfig(tb testing.TB) *mysql.Config {
 	return c
 }
 
-// MySQLPools makes pools for a schema of the test's own, each as a process would have one. The schema is not made; it is dropped in the end.
-func MySQLPools(tb testing.TB, processes int) (pools []*sql.DB, schema string) {
+// Pools makes pools for a schema of the test's own, each as a process would have one. The schema is not made; it is dropped in the end.
+func Pools(tb testing.TB, processes int) (pools []*sql.DB, schema string) {
 	tb.Helper()
-	schema = Name()
+	schema = services.Name()
 	for n := range processes {
-		connector, err := mysql.NewConnector(MySQLConfig(tb))
+		connector, err := mysql.NewConnector(Config(tb))
 		require.NoError(tb, err)
 		pool := sql.OpenDB(connector)
 		pool.SetMaxOpenConns(6)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"runtime/pprof"
 	"slices"
 	"strings"
 	"sync"
@@ -94,12 +96,35 @@ func runEngine(ctx context.Context, db *database, w workload, o options) (f figu
 		if f.P50, err = alone(ctx, o.alone, one); err != nil {
 			return err
 		}
+		stop, err := profile(o.profile)
+		if err != nil {
+			return err
+		}
+		defer stop()
 		return f.measure(ctx, db, o.sagas, func() error {
 			f.P99, err = together(ctx, o.sagas, o.inflight, one)
 			return err
 		})
 	})
 	return f, err
+}
+
+// profile writes a CPU profile until it is stopped, over that of an earlier round.
+func profile(path string) (stop func(), err error) {
+	if path == "" {
+		return func() {}, nil
+	}
+	f, err := os.Create(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return func() {
+		pprof.StopCPUProfile()
+		_ = f.Close()
+	}, nil
 }
 
 // alone runs n of them one after the other, and answers how long the one in the middle took.

@@ -19,6 +19,20 @@ type floor struct {
 	write    writeBatch
 }
 
+// byStore is the floor that has the store write its batches: what is missing to the engine's figures then is the engine's own.
+func (f floor) byStore(store saga.Store) *floor {
+	f.write = func(ctx context.Context, batch []saga.Transition) error {
+		verdicts, err := store.Commit(ctx, batch)
+		for _, v := range verdicts {
+			if v.Outcome != saga.Committed && err == nil {
+				err = fmt.Errorf("a transition is %s", v.Outcome)
+			}
+		}
+		return err
+	}
+	return &f
+}
+
 // sagas makes the commits of some sagas beforehand: [commit][saga].
 func (f floor) sagas(n int) [][]saga.Transition {
 	all := make([][]saga.Transition, len(f.template))

@@ -31,6 +31,7 @@ type options struct {
 	rounds   int
 	alone    int
 	json     bool
+	profile  string
 }
 
 func main() {
@@ -44,6 +45,7 @@ func main() {
 	flag.IntVar(&o.rounds, "rounds", 3, "rounds of each")
 	flag.IntVar(&o.alone, "alone", 200, "sagas of a round that are run alone, one after the other")
 	flag.BoolVar(&o.json, "json", false, "print the figures as JSON")
+	flag.StringVar(&o.profile, "cpuprofile", "", "write a CPU profile of the engine's last round to this `file`")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()

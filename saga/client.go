@@ -178,13 +178,17 @@ func (d *Definition[S, E, D]) Get(ctx context.Context, o *Orchestrator, key stri
 // that the saga only passes through may be missed; so it also returns, with an error, when the saga has settled in another
 // one. Changes made by this process are seen at once, those of other processes within PollInterval.
 func (d *Definition[S, E, D]) Wait(ctx context.Context, o *Orchestrator, key string, states ...S) (Snapshot[S, D], error) {
-	i, err := o.Lookup(ctx, d.Name(), key)
-	if err != nil {
-		return Snapshot[S, D]{}, err
+	there := func(state string, settled bool) bool { return settled || slices.Contains(states, S(state)) }
+	id := o.watch.named(d.Name(), key)
+	if id == "" {
+		i, err := o.Lookup(ctx, d.Name(), key)
+		if err != nil {
+			return Snapshot[S, D]{}, err
+		}
+		id = i.ID
 	}
-	i, err = o.WaitFor(ctx, i.ID, func(i Instance) bool {
-		return i.Settled || slices.Contains(states, S(i.State))
-	})
+	i, err := o.waitFor(ctx, id, func(i Instance) bool { return there(i.State, i.Settled) },
+		func(i *instance) bool { return there(i.state, i.settled) })
 	if err != nil {
 		return Snapshot[S, D]{}, fmt.Errorf("saga: waiting for %s %q: %w", d.Name(), key, err)
 	}
@@ -195,27 +199,48 @@ func (d *Definition[S, E, D]) Wait(ctx context.Context, o *Orchestrator, key str
 	return s, err
 }
 
-// WaitFor returns an instance as soon as a condition holds for it. The store is read when this process changed the instance,
-// and every PollInterval for the changes of others.
+// WaitFor returns an instance as soon as a condition holds for it. It is asked when this process has changed the instance, and
+// every PollInterval of what the store has, for the changes of others.
 func (o *Orchestrator) WaitFor(ctx context.Context, id string, holds func(Instance) bool) (Instance, error) {
-	changed, stop := o.watch.on(id)
-	defer stop()
+	return o.waitFor(ctx, id, holds, nil)
+}
+
+// waitFor has the condition twice if it may be asked for by the lanes, too: of each commit.
+func (o *Orchestrator) waitFor(ctx context.Context, id string, holds func(Instance) bool, quick func(*instance) bool) (Instance, error) {
+	a, known := o.watch.on(id, quick, time.Now().Add(-o.config.PollInterval))
+	defer o.watch.off(a)
 	poll := time.NewTicker(o.config.PollInterval)
 	defer poll.Stop()
+	ask := known == nil // the store
 	for {
-		i, err := o.Get(ctx, id)
-		if err != nil || holds(i) {
+		i, err := o.look(ctx, id, known, ask)
+		if err != nil || holds(i) && (ask || i.Settled) {
 			return i, err
 		}
+		if !ask && holds(i) {
+			ask = true
+			continue
+		}
+		ask = false
 		select {
-		case <-changed:
+		case <-a.changed:
+			known = o.watch.latest(a)
 		case <-poll.C:
+			ask = true
 		case <-ctx.Done():
 			return i, fmt.Errorf("instance %s is in state %s%s: %w", id, i.State, i.hindrance(), context.Cause(ctx))
 		case <-o.closed:
 			return i, fmt.Errorf("instance %s is in state %s: %w", id, i.State, ErrClosed)
 		}
 	}
+}
+
+// look returns an instance as the store has it, or as this process has committed it last.
+func (o *Orchestrator) look(ctx context.Context, id string, known *instance, ask bool) (Instance, error) {
+	if ask || known == nil {
+		return o.Get(ctx, id)
+	}
+	return known.view(), ctx.Err()
 }
 
 // hindrance says what an instance waits for, as far as something went wrong with it.

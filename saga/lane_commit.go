@@ -141,5 +141,5 @@ func (l *lane) committed(ctx context.Context, g *group, at time.Time) {
 	if g.transition.Wake >= 0 && !g.inst.settled {
 		l.o.sweeper.poke(g.transition.Wake)
 	}
-	l.o.watch.changed(g.id)
+	l.o.watch.committed(g.inst)
 }

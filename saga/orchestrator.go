@@ -72,7 +72,7 @@ func NewOrchestrator(store Store, config OrchestratorConfig, logger watermill.Lo
 		o.plans[DefinitionVersion{d.Name(), d.Version()}] = d.compiled()
 	}
 	o.errand = o.errands.Go
-	o.watch = newWatch()
+	o.watch = newWatch(max(o.config.CacheSize/4, 1))
 	o.runner = newRunner(o)
 	o.publisher = newPublisher(o)
 	o.sweeper = newSweeper(o)

@@ -106,39 +106,3 @@ func (s *sweeper) once(ctx context.Context) time.Duration {
 	}
 	return next
 }
-
-// watch tells those who wait for an instance that it has changed, in this process.
-type watch struct {
-	mu sync.Mutex
-	by map[string]map[chan struct{}]struct{}
-}
-
-func newWatch() *watch { return &watch{by: map[string]map[chan struct{}]struct{}{}} }
-
-func (w *watch) on(id string) (changed <-chan struct{}, stop func()) {
-	c := make(chan struct{}, 1)
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.by[id] == nil {
-		w.by[id] = map[chan struct{}]struct{}{}
-	}
-	w.by[id][c] = struct{}{}
-	return c, func() {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		if delete(w.by[id], c); len(w.by[id]) == 0 {
-			delete(w.by, id)
-		}
-	}
-}
-
-func (w *watch) changed(id string) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for c := range w.by[id] {
-		select {
-		case c <- struct{}{}:
-		default:
-		}
-	}
-}

@@ -10,19 +10,19 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/sagamill/sagamill/adapters/internal/badday"
+	"github.com/sagamill/sagamill/adapters/internal/baddaytest"
 	sagamysql "github.com/sagamill/sagamill/adapters/mysql"
 	"github.com/sagamill/sagamill/saga"
 )
 
 // newProxy stands between pools and the server, which answers each thing that it is told.
-func (d *database) newProxy() *badday.Proxy {
+func (d *database) newProxy() *baddaytest.Proxy {
 	d.tb.Helper()
-	return badday.NewProxy(d.tb, d.server.Addr, func(sent []byte) bool { return len(sent) > 0 })
+	return baddaytest.NewProxy(d.tb, d.server.Addr, func(sent []byte) bool { return len(sent) > 0 })
 }
 
 // through configures a pool so that it goes through the proxy.
-func through(p *badday.Proxy) func(*mysql.Config) {
+func through(p *baddaytest.Proxy) func(*mysql.Config) {
 	return func(c *mysql.Config) { c.Addr = p.Addr().String() }
 }
 
@@ -33,7 +33,7 @@ func (d *database) runJourneys(t *testing.T, pools []*sql.DB, journeys int, trea
 	for _, pool := range pools {
 		stores = append(stores, sagamysql.NewStore(d.openOn(pool)))
 	}
-	badday.Run(t, stores, journeys, treat)
+	baddaytest.Run(t, stores, journeys, treat)
 }
 
 func TestServerRestartedUnderLoad(t *testing.T) {
@@ -64,9 +64,9 @@ func TestConnectionsLostUnderLoad(t *testing.T) {
 			p.SetDown(true)
 			p.SetDown(false)
 		case 1:
-			p.CutIn(n%3, badday.Before)
+			p.CutIn(n%3, baddaytest.Before)
 		default:
-			p.CutIn(n%5, badday.After)
+			p.CutIn(n%5, baddaytest.After)
 		}
 	})
 	require.NotZero(t, p.Cuts.Load())

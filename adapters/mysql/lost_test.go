@@ -9,7 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/sagamill/sagamill/adapters/internal/badday"
+	"github.com/sagamill/sagamill/adapters/internal/baddaytest"
 	sagamysql "github.com/sagamill/sagamill/adapters/mysql"
 	"github.com/sagamill/sagamill/idempotency"
 	"github.com/sagamill/sagamill/saga"
@@ -23,7 +23,7 @@ func TestAnswerToCommitLost(t *testing.T) {
 	store := sagamysql.NewStore(d.openOn(d.newPool(through(p))))
 	outcomes(t, store, start("a"), start("b"))
 
-	p.CutAt("\x03COMMIT", badday.Before)
+	p.CutAt("\x03COMMIT", baddaytest.Before)
 	_, err := store.Commit(t.Context(), []saga.Transition{next("a", 1), next("b", 1)})
 	require.Error(t, err)
 	require.Eventually(t, func() bool { // the server takes a moment to see that the connection is gone
@@ -32,7 +32,7 @@ func TestAnswerToCommitLost(t *testing.T) {
 	}, 30*time.Second, 10*time.Millisecond)
 	require.Equal(t, 1, d.revision("a"), "the server has rolled back")
 
-	p.CutAt("\x03COMMIT", badday.After)
+	p.CutAt("\x03COMMIT", baddaytest.After)
 	verdicts, err := store.Commit(t.Context(), []saga.Transition{next("a", 1), next("b", 2)})
 	require.Error(t, err)
 	require.Nil(t, verdicts)
@@ -55,7 +55,7 @@ func TestAnswerToCompleteLost(t *testing.T) {
 	claim, err := keys.Begin(t.Context(), key, idempotency.Fingerprint{}, time.Minute)
 	require.NoError(t, err)
 	done := idempotency.Completion{Response: idempotency.Response{Status: 201}, TTL: time.Hour}
-	p.CutAt("\x03COMMIT", badday.After)
+	p.CutAt("\x03COMMIT", baddaytest.After)
 	err = keys.Complete(t.Context(), key, claim.Token, done)
 	require.Error(t, err)
 	require.NotErrorIs(t, err, idempotency.ErrFenced)
@@ -76,11 +76,11 @@ func TestAnswerToHandlersCommitLost(t *testing.T) {
 	lost := 0
 	for n := range 12 { // one after the other of what is sent
 		effect := saga.Effect{ID: fmt.Sprint("e", n)}
-		p.CutIn(n, badday.After)
+		p.CutIn(n, baddaytest.After)
 		if _, err := inbox.Handle(t.Context(), effect, handle); err != nil {
 			lost++
 		}
-		p.CutIn(0, badday.Never)
+		p.CutIn(0, baddaytest.Never)
 		reply, err := inbox.Handle(t.Context(), effect, handle)
 		require.NoError(t, err)
 		require.Equal(t, "done", string(reply.Payload))

@@ -14,7 +14,7 @@ import (
 
 	sagamysql "github.com/sagamill/sagamill/adapters/mysql"
 	"github.com/sagamill/sagamill/internal/services"
-	"github.com/sagamill/sagamill/internal/services/mariadb"
+	"github.com/sagamill/sagamill/internal/services/mariadbtest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -30,7 +30,7 @@ type database struct {
 // newDatabase makes a name for a schema, which is dropped when the test is over, and a pool. The schema is not made.
 func newDatabase(tb testing.TB, configure ...func(*mysql.Config)) *database {
 	tb.Helper()
-	server := mariadb.Config(tb)
+	server := mariadbtest.Config(tb)
 	d := &database{tb: tb, server: server, schema: services.Name()}
 	d.pool = d.newPool(configure...)
 	tb.Cleanup(func() {

@@ -11,22 +11,22 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/sagamill/sagamill/adapters/internal/badday"
+	"github.com/sagamill/sagamill/adapters/internal/baddaytest"
 	"github.com/sagamill/sagamill/adapters/postgres"
 	"github.com/sagamill/sagamill/saga"
 )
 
 // newProxy stands between pools and the server.
-func (d *database) newProxy() *badday.Proxy {
+func (d *database) newProxy() *baddaytest.Proxy {
 	d.tb.Helper()
 	u, err := url.Parse(d.url)
 	require.NoError(d.tb, err)
 	ready := []byte{'Z', 0, 0, 0, 5} // and whether it is in a transaction
-	return badday.NewProxy(d.tb, u.Host, func(sent []byte) bool { return len(sent) > 0 && bytes.HasSuffix(sent[:len(sent)-1], ready) })
+	return baddaytest.NewProxy(d.tb, u.Host, func(sent []byte) bool { return len(sent) > 0 && bytes.HasSuffix(sent[:len(sent)-1], ready) })
 }
 
 // through configures a pool so that it goes through the proxy.
-func through(p *badday.Proxy) func(*pgxpool.Config) {
+func through(p *baddaytest.Proxy) func(*pgxpool.Config) {
 	return func(c *pgxpool.Config) {
 		c.ConnConfig.Host, c.ConnConfig.Port = p.Addr().IP.String(), uint16(p.Addr().Port)
 		c.ConnConfig.TLSConfig, c.ConnConfig.Fallbacks = nil, nil // so that each answer ends with "ready"
@@ -40,7 +40,7 @@ func (d *database) runJourneys(t *testing.T, pools []*pgxpool.Pool, journeys int
 	for _, pool := range pools {
 		stores = append(stores, postgres.NewStore(d.openOn(pool)))
 	}
-	badday.Run(t, stores, journeys, treat)
+	baddaytest.Run(t, stores, journeys, treat)
 }
 
 func TestServerRestartedUnderLoad(t *testing.T) {
@@ -64,9 +64,9 @@ func TestConnectionsLostUnderLoad(t *testing.T) {
 			p.SetDown(true)
 			p.SetDown(false)
 		case 1:
-			p.CutIn(n%3, badday.Before)
+			p.CutIn(n%3, baddaytest.Before)
 		default:
-			p.CutIn(n%5, badday.After)
+			p.CutIn(n%5, baddaytest.After)
 		}
 	})
 	require.NotZero(t, p.Cuts.Load())

@@ -10,7 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
-	"github.com/sagamill/sagamill/adapters/internal/badday"
+	"github.com/sagamill/sagamill/adapters/internal/baddaytest"
 	"github.com/sagamill/sagamill/adapters/postgres"
 	"github.com/sagamill/sagamill/idempotency"
 	"github.com/sagamill/sagamill/saga"
@@ -26,13 +26,13 @@ func TestAnswerToCommitLost(t *testing.T) {
 	outcomes(t, store, start("a"), start("b"))
 	outcomes(t, store, next("a", 1), next("b", 1)) // has the statement parsed
 
-	p.CutIn(0, badday.Before)
+	p.CutIn(0, baddaytest.Before)
 	_, err := store.Commit(t.Context(), []saga.Transition{next("a", 2), next("b", 2)})
 	require.Error(t, err)
 	require.Equal(t, "2", d.revision("a"), "the server has heard nothing")
 
 	outcomes(t, store, next("b", 2)) // a new connection
-	p.CutIn(0, badday.After)
+	p.CutIn(0, baddaytest.After)
 	verdicts, err := store.Commit(t.Context(), []saga.Transition{next("a", 2), next("b", 3)})
 	require.Error(t, err)
 	require.Nil(t, verdicts)
@@ -55,13 +55,13 @@ func TestAnswerToCompleteLost(t *testing.T) {
 	claim, err := keys.Begin(t.Context(), key, idempotency.Fingerprint{}, time.Minute)
 	require.NoError(t, err)
 	done := idempotency.Completion{Response: idempotency.Response{Status: 201}, TTL: time.Hour}
-	p.CutIn(0, badday.After) // of what parses the statement
+	p.CutIn(0, baddaytest.After) // of what parses the statement
 	err = keys.Complete(t.Context(), key, claim.Token, done)
 	require.Error(t, err)
 	require.NotErrorIs(t, err, idempotency.ErrFenced)
-	p.CutIn(0, badday.Never)
+	p.CutIn(0, baddaytest.Never)
 	require.NoError(t, keys.Complete(t.Context(), key, claim.Token, done))
-	p.CutIn(0, badday.After)
+	p.CutIn(0, baddaytest.After)
 	require.Error(t, keys.Complete(t.Context(), key, claim.Token, done))
 	require.NoError(t, keys.Complete(t.Context(), key, claim.Token, done))
 	claim, err = keys.Begin(t.Context(), key, idempotency.Fingerprint{}, time.Minute)
@@ -80,11 +80,11 @@ func TestAnswerToHandlersCommitLost(t *testing.T) {
 	lost := 0
 	for n := range 12 { // one after the other of what is sent
 		effect := saga.Effect{ID: fmt.Sprint("e", n)}
-		p.CutIn(n, badday.After)
+		p.CutIn(n, baddaytest.After)
 		if _, err := inbox.Handle(t.Context(), effect, handle); err != nil {
 			lost++
 		}
-		p.CutIn(0, badday.Never)
+		p.CutIn(0, baddaytest.Never)
 		reply, err := inbox.Handle(t.Context(), effect, handle)
 		require.NoError(t, err)
 		require.Equal(t, "done", string(reply.Payload))

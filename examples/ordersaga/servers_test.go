@@ -22,7 +22,7 @@ import (
 	"github.com/sagamill/sagamill/examples/ordersaga/payment"
 	"github.com/sagamill/sagamill/examples/ordersaga/torture"
 	"github.com/sagamill/sagamill/internal/services"
-	"github.com/sagamill/sagamill/internal/services/mariadb"
+	"github.com/sagamill/sagamill/internal/services/mariadbtest"
 )
 
 // The shop on the servers that people have.
@@ -53,7 +53,7 @@ func newMySQL(t *testing.T) string {
 	require.NoError(t, err)
 	name := services.Name()
 	t.Cleanup(func() {
-		pool, err := sql.Open("mysql", mariadb.Config(t).FormatDSN())
+		pool, err := sql.Open("mysql", mariadbtest.Config(t).FormatDSN())
 		require.NoError(t, err)
 		for _, of := range []string{"order", "inventory", "payment", "fulfillment", "outside", "messages"} {
 			_, err = pool.ExecContext(context.Background(), "DROP DATABASE IF EXISTS "+name+"_"+of)

@@ -27,7 +27,7 @@ import (
 	"github.com/sagamill/sagamill/adapters/sqlite"
 	"github.com/sagamill/sagamill/idempotency"
 	"github.com/sagamill/sagamill/internal/services"
-	"github.com/sagamill/sagamill/internal/services/mariadb"
+	"github.com/sagamill/sagamill/internal/services/mariadbtest"
 )
 
 // What stores answer to many callers at once is compared with what one caller at a time could have been answered: each history of
@@ -321,7 +321,7 @@ func keptPostgres(t *testing.T, processes int) idempotency.Store {
 
 func keptMySQL(t *testing.T, processes int) idempotency.Store {
 	all := &takingTurns{}
-	pools, schema := mariadb.Pools(t, processes)
+	pools, schema := mariadbtest.Pools(t, processes)
 	for _, pool := range pools {
 		db, err := mysql.Open(t.Context(), pool, mysql.WithSchema(schema), mysql.AcceptDataLoss())
 		require.NoError(t, err)

@@ -23,7 +23,7 @@ import (
 	"github.com/sagamill/sagamill/adapters/postgres"
 	"github.com/sagamill/sagamill/adapters/sqlite"
 	"github.com/sagamill/sagamill/internal/services"
-	"github.com/sagamill/sagamill/internal/services/mariadb"
+	"github.com/sagamill/sagamill/internal/services/mariadbtest"
 	"github.com/sagamill/sagamill/saga"
 )
 
@@ -319,7 +319,7 @@ func openPostgres(t *testing.T, processes int) saga.Store {
 
 func openMySQL(t *testing.T, processes int) saga.Store {
 	s := &turns{}
-	pools, schema := mariadb.Pools(t, processes)
+	pools, schema := mariadbtest.Pools(t, processes)
 	for _, pool := range pools {
 		db, err := mysql.Open(t.Context(), pool, mysql.WithSchema(schema), mysql.AcceptDataLoss())
 		require.NoError(t, err)

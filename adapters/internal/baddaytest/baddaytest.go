@@ -1,5 +1,5 @@
-// Package badday is for the tests of stores: it lets the engine run on them while their database is badly treated.
-package badday
+// Package baddaytest is for the tests of stores: it lets the engine run on them while their database is badly treated.
+package baddaytest
 
 import (
 	"context"

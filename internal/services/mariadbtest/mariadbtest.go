@@ -1,5 +1,5 @@
-// Package mariadb opens the MariaDB or MySQL server that tests need. It is apart from services so that tests which need none do without the driver.
-package mariadb
+// Package mariadbtest opens the MariaDB or MySQL server that tests need. It is apart from services so that tests which need none do without the driver.
+package mariadbtest
 
 import (
 	"context"

@@ -4,7 +4,9 @@
 //	go -C bench run . -store postgres://postgres@127.0.0.1:5432/postgres
 //	go -C bench run . -store sqlite:
 //
-// Both are measured in turns, in one run, so that their ratio means something on a machine that is noisy. What the floor writes is
+// A third contestant is the floor's loop with the store's own Commit: what lies between it and the engine is the engine's.
+//
+// All are measured in turns, in one run, so that their ratio means something on a machine that is noisy. What the floor writes is
 // recorded from the engine first: it commits as often for a saga, with the same columns, payloads and indexes, and its updates
 // compare and set the revision. It does not decide anything, encodes nothing, runs no steps and waits for nobody.
 package main
@@ -59,6 +61,7 @@ func main() {
 type result struct {
 	Workload string  `json:"workload"`
 	Engine   figures `json:"engine"`
+	Store    figures `json:"store"` // the floor's loop, with the store's Commit
 	Floor    figures `json:"floor"`
 	Ratio    float64 `json:"ratio"`       // of sagas/s: the median of the rounds' ratios
 	Alone    float64 `json:"alone_ratio"` // of p50 alone: engine / floor
@@ -94,7 +97,7 @@ func run(ctx context.Context, o options) error {
 		for _, line := range []struct {
 			name string
 			figures
-		}{{"engine", r.Engine}, {"floor", r.Floor}} {
+		}{{"engine", r.Engine}, {"store", r.Store}, {"floor", r.Floor}} {
 			fmt.Printf("%-24s %8s %10.0f %9s %9s %8.2f %10.0f %9.3f\n", r.Workload, line.name, line.PerSecond,
 				line.P50.Round(10*time.Microsecond), line.P99.Round(100*time.Microsecond), line.Commits, line.Bytes, line.CPU)
 		}
@@ -118,9 +121,13 @@ func measure(ctx context.Context, o options, w workload) (result, error) {
 	if err != nil {
 		return result{}, err
 	}
-	var engines, floors []figures
+	var engines, stores, floors []figures
 	for round := range o.rounds + 1 { // the first one warms up
 		e, err := runEngine(ctx, db, w, o)
+		if err != nil {
+			return result{}, err
+		}
+		s, err := runFloor(ctx, db, floor.byStore(db.store), o)
 		if err != nil {
 			return result{}, err
 		}
@@ -129,10 +136,10 @@ func measure(ctx context.Context, o options, w workload) (result, error) {
 			return result{}, err
 		}
 		if round > 0 {
-			engines, floors = append(engines, e), append(floors, f)
+			engines, stores, floors = append(engines, e), append(stores, s), append(floors, f)
 		}
 	}
-	r := result{Workload: w.name, Engine: medians(engines), Floor: medians(floors)}
+	r := result{Workload: w.name, Engine: medians(engines), Store: medians(stores), Floor: medians(floors)}
 	r.Ratio = median(pairs(engines, floors, func(e, f figures) float64 { return e.PerSecond / f.PerSecond }))
 	r.Alone = median(pairs(engines, floors, func(e, f figures) float64 { return float64(e.P50) / float64(f.P50) }))
 	return r, nil

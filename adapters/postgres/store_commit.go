@@ -146,7 +146,8 @@ func (c *committing) tryWrite(ctx context.Context, items []batch.Item, m manner)
 			w.queueUpdates(b, updates)
 		})
 		if err == nil {
-			c.answer(items, w.found)
+			c.answer(starts, &w.started)
+			c.answer(updates, &w.updated)
 			return nil
 		}
 		if !isAccident(err) && !db.isOrphan(err) || try == maxTries || !pause(ctx, try) {
@@ -157,15 +158,20 @@ func (c *committing) tryWrite(ctx context.Context, items []batch.Item, m manner)
 
 // writing is one attempt at a transaction, and what its statements found.
 type writing struct {
-	db    *DB
-	m     manner
-	found map[string]found
+	db               *DB
+	m                manner
+	started, updated findings
 }
 
-// found is what the statements found of one instance.
+// findings are what a statement found: when it wrote, and what it did not write.
+type findings struct {
+	at  time.Time
+	not map[string]found
+}
+
+// found is what a statement found of an instance that it did not write.
 type found struct {
 	what   int
-	at     time.Time
 	inputs []string
 }
 
@@ -179,7 +185,7 @@ func (w *writing) queueStarts(b *pgx.Batch, items []batch.Item) {
 	if args := startKeyArgs(items); args != nil {
 		b.Queue(w.db.sql(takeStartKeys), args...)
 	}
-	b.Queue(w.db.sql(insertNew), rowsOf(items).insertArgs()...).Query(w.read)
+	b.Queue(w.db.sql(insertNew), rowsOf(items).insertArgs()...).Query(w.started.read)
 }
 
 // queueUpdates queues the transitions of existing instances, which are in the order of their IDs.
@@ -191,42 +197,47 @@ func (w *writing) queueUpdates(b *pgx.Batch, items []batch.Item) {
 	if w.m == apart {
 		statement = updateFree
 	}
-	b.Queue(w.db.sql(statement), rowsOf(items).updateArgs()...).Query(w.read)
+	b.Queue(w.db.sql(statement), rowsOf(items).updateArgs()...).Query(w.updated.read)
 }
 
-func (w *writing) read(rows pgx.Rows) error {
+func (f *findings) read(rows pgx.Rows) error {
 	for rows.Next() {
-		if err := w.readOne(rows); err != nil {
+		if err := f.readOne(rows); err != nil {
 			return err
 		}
 	}
 	return rows.Err()
 }
 
-func (w *writing) readOne(row scanner) error {
+func (f *findings) readOne(row scanner) error {
 	var id, input string
 	var what int
-	var at time.Time
-	if err := row.Scan(&id, &what, &input, &at); err != nil {
+	if err := row.Scan(&id, &what, &input, &f.at); err != nil || what == foundWritten {
 		return err
 	}
-	if w.found == nil {
-		w.found = map[string]found{}
+	if f.not == nil {
+		f.not = map[string]found{}
 	}
-	f := w.found[id]
-	f.what, f.at = what, at.UTC()
-	if what == foundConsumed {
-		f.inputs = append(f.inputs, input)
+	not := f.not[id] // of several, the last row counts
+	if not.what = what; what == foundConsumed {
+		not.inputs = append(not.inputs, input)
 	}
-	w.found[id] = f
+	f.not[id] = not
 	return nil
 }
 
+// of is what was found of an instance.
+func (f *findings) of(id string) found {
+	if not, ok := f.not[id]; ok || f.at.IsZero() {
+		return not
+	}
+	return found{what: foundWritten}
+}
+
 // answer makes verdicts of what was found, and remembers what was locked.
-func (c *committing) answer(items []batch.Item, found map[string]found) {
+func (c *committing) answer(items []batch.Item, f *findings) {
 	for _, it := range items {
-		f := found[it.ID]
-		if f.what == foundLocked {
+		if f.of(it.ID).what == foundLocked {
 			it.Answer(saga.Busy)
 			c.store.suspects.add(it.Transition)
 			continue
@@ -237,12 +248,12 @@ func (c *committing) answer(items []batch.Item, found map[string]found) {
 }
 
 // judge makes a verdict of what was found, but for new instances that were not written.
-func judge(it batch.Item, f found) {
-	switch {
-	case f.what == foundWritten:
-		*it.Verdict = saga.Verdict{Outcome: saga.Committed, At: f.at}
-	case f.what == foundConsumed:
-		*it.Verdict = saga.Verdict{Outcome: saga.Duplicate, Duplicates: f.inputs}
+func judge(it batch.Item, f *findings) {
+	switch found := f.of(it.ID); {
+	case found.what == foundWritten:
+		*it.Verdict = saga.Verdict{Outcome: saga.Committed, At: f.at.UTC()}
+	case found.what == foundConsumed:
+		*it.Verdict = saga.Verdict{Outcome: saga.Duplicate, Duplicates: found.inputs}
 	case !it.IsStart():
 		it.Answer(saga.Conflict)
 	}

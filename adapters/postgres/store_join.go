@@ -104,10 +104,9 @@ func (j joined) commitOne(ctx context.Context, it batch.Item) error {
 	if err := j.exec(ctx, `SAVEPOINT sagamill`); err != nil {
 		return err
 	}
-	w := &writing{db: j.store.db}
-	err := j.write(ctx, it, w)
-	f := w.found[it.ID]
-	if err != nil || f.what != foundWritten {
+	f := &findings{}
+	err := j.write(ctx, it, f)
+	if err != nil || f.of(it.ID).what != foundWritten {
 		if undo := j.exec(ctx, `ROLLBACK TO SAVEPOINT sagamill`); undo != nil {
 			return errors.Join(err, undo)
 		}
@@ -133,17 +132,17 @@ func (j joined) commitOne(ctx context.Context, it batch.Item) error {
 // The statements are those of a batch. They are told apart from those for their plans, which are not made for many.
 const joinedMark = "/* joined */ "
 
-func (j joined) write(ctx context.Context, it batch.Item, w *writing) error {
+func (j joined) write(ctx context.Context, it batch.Item, f *findings) error {
 	one, sql := []batch.Item{it}, j.store.db.sql
 	if !it.IsStart() {
-		return j.query(ctx, joinedMark+sql(updateAll), rowsOf(one).updateArgs(), w.readOne)
+		return j.query(ctx, joinedMark+sql(updateAll), rowsOf(one).updateArgs(), f.readOne)
 	}
 	if args := startKeyArgs(one); args != nil {
 		if err := j.exec(ctx, joinedMark+sql(takeStartKeys), args...); err != nil {
 			return err
 		}
 	}
-	return j.query(ctx, joinedMark+sql(insertNew), rowsOf(one).insertArgs(), w.readOne)
+	return j.query(ctx, joinedMark+sql(insertNew), rowsOf(one).insertArgs(), f.readOne)
 }
 
 func (j joined) tellExisting(ctx context.Context, it batch.Item) error {

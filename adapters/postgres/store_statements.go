@@ -1,12 +1,14 @@
 package postgres
 
 import (
+	"github.com/jackc/pgx/v5/pgtype"
+
 	"github.com/sagamill/sagamill/adapters/internal/batch"
 	"github.com/sagamill/sagamill/saga"
 )
 
 // The statements that write transitions are set-based: each takes arrays, an element for a transition, and answers rows of
-// (id, found, input, now). They are written so that
+// (id, found, input, now): one for all that was written, without an ID, and one for each that was not. They are written so that
 //
 //   - rows and keys are locked in the order of the arrays, which is the same for all batches;
 //   - the history is written by the same statement as its instance, and only if that was;
@@ -19,6 +21,7 @@ const (
 	foundWritten  = 1 // written, all of it
 	foundConsumed = 2 // nothing was written: the instance had consumed the input before
 	foundLocked   = 3 // nothing was written: somebody else has the row locked
+	foundOther    = 4 // nothing was written: there is another revision, or none, or a new one's name is taken
 )
 
 const (
@@ -47,8 +50,10 @@ const (
 			WHERE (h.id IN (SELECT id FROM written)) IS TRUE
 		)`
 
-	answerUpdated = ` SELECT id, 1 AS found, '' AS input, now FROM written, clock
-		UNION ALL SELECT instance_id, 2, input, now FROM consumed, clock`
+	answerWritten = ` SELECT '' AS id, 1 AS found, '' AS input, now FROM clock
+		UNION ALL SELECT t.id, 4, '', now FROM t, clock WHERE (t.id IN (SELECT id FROM written)) IS NOT TRUE`
+
+	answerUpdated = answerWritten + ` UNION ALL SELECT instance_id, 2, input, now FROM consumed, clock`
 
 	// updateAll waits for locked rows.
 	updateAll = `WITH ` + updated + `, ` + update + ` RETURNING i.id)` + insertHistory + answerUpdated
@@ -90,8 +95,7 @@ const (
 			WHERE t.start_key = '' OR t.id = (SELECT k.instance_id FROM {{start_keys}} k WHERE k.key = t.start_key)
 			ORDER BY t.definition, t.key
 			ON CONFLICT DO NOTHING
-			RETURNING id)` + insertHistory + `
-		SELECT id, 1 AS found, '' AS input, now FROM written, clock`
+			RETURNING id)` + insertHistory + answerWritten
 )
 
 // rows are transitions as arrays.
@@ -115,7 +119,14 @@ type rows struct {
 }
 
 func rowsOf(items []batch.Item) *rows {
-	r := &rows{}
+	n := len(items)
+	r := &rows{
+		ids: make([]string, 0, n), states: make([]string, 0, n), attentions: make([]string, 0, n), expects: make([]int64, 0, n),
+		revisions: make([]int64, 0, n), settled: make([]bool, 0, n), engines: make([][]byte, 0, n), data: make([][]byte, 0, n),
+		wakes: make([]int64, 0, n), leases: make([]int64, 0, n),
+	}
+	r.history.ids, r.history.inputs = make([]string, 0, n), make([]string, 0, n)
+	r.history.revisions, r.history.entries = make([]int64, 0, n), make([][]byte, 0, n)
 	for _, it := range items {
 		t := it.Transition
 		r.ids, r.states, r.attentions = append(r.ids, t.ID), append(r.states, t.State), append(r.attentions, t.Attention)
@@ -159,8 +170,8 @@ func (r *rows) addStart(s *saga.Start) {
 func (r *rows) updateArgs() []any {
 	h := &r.history
 	return []any{
-		r.ids, r.expects, r.revisions, r.states, r.settled, r.attentions, r.engines, r.data, r.wakes, r.leases,
-		h.ids, h.revisions, h.inputs, h.entries, r.inputs.ids, r.inputs.inputs,
+		r.ids, r.expects, r.revisions, r.states, flat(r.settled), r.attentions, flat(r.engines), flat(r.data), r.wakes, r.leases,
+		h.ids, h.revisions, h.inputs, flat(h.entries), r.inputs.ids, r.inputs.inputs,
 	}
 }
 
@@ -171,10 +182,13 @@ func (r *rows) insertArgs() []any {
 		r.data[i] = blob(r.data[i])
 	}
 	return []any{
-		r.ids, r.definitions, r.versions, r.keys, r.fingerprints, r.revisions, r.states, r.settled, r.attentions, r.engines,
-		h.ids, h.revisions, h.inputs, h.entries, r.data, r.wakes, r.leases, r.startKeys,
+		r.ids, r.definitions, r.versions, r.keys, flat(r.fingerprints), r.revisions, r.states, flat(r.settled), r.attentions, flat(r.engines),
+		h.ids, h.revisions, h.inputs, flat(h.entries), flat(r.data), r.wakes, r.leases, r.startKeys,
 	}
 }
+
+// flat spares the driver reflection, which it would use for slices of these types.
+func flat[T any](s []T) pgtype.FlatArray[T] { return s }
 
 // startKeyArgs are those of takeStartKeys; nil: there are none.
 func startKeyArgs(items []batch.Item) []any {

@@ -53,6 +53,11 @@ type Store interface {
 	// List returns instances in order of their IDs.
 	List(ctx context.Context, query Query) ([]Record, error)
 
+	// Delete removes instances, with their history and start keys, and returns the IDs of those that it removed. It removes only
+	// what is settled at the given revision, and whose start key, if there is one, is over; others are left alone, and so
+	// may be those that somebody else has locked. The keys of what is removed are free.
+	Delete(ctx context.Context, deletions []Deletion) ([]string, error)
+
 	// History returns up to limit history records of an instance with revisions above after, in order of revision.
 	History(ctx context.Context, id string, after uint64, limit int) ([]HistoryRecord, error)
 
@@ -225,10 +230,18 @@ type Query struct {
 	KeyPrefix      string // only business keys that begin with it: "acme/", say, if the keys name a tenant first
 	State          string
 	Unsettled      bool          // only those that are not settled
+	Settled        bool          // only those that are
 	NeedsAttention bool          // only those that a person should look at
 	OlderThan      time.Duration // only those that were started at least so long ago
+	IdleFor        time.Duration // only those whose last transition was at least so long ago
 	After          string        // only IDs above this one: where the last page ended
 	Limit          int           // at most so many; 0: 100
+}
+
+// Deletion names an instance that is to be removed, and the revision at which it was found settled.
+type Deletion struct {
+	ID       string
+	Revision uint64
 }
 
 // Shape is what a version of a definition consists of, as far as stored instances refer to it.

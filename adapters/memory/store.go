@@ -272,6 +272,8 @@ func (in *instance) matches(q *saga.Query, now time.Time) bool {
 		strings.HasPrefix(in.Key, q.KeyPrefix) &&
 		(q.State == "" || in.State == q.State) &&
 		(!q.Unsettled || !in.Settled) &&
+		(!q.Settled || in.Settled) &&
+		(q.IdleFor == 0 || !in.UpdatedAt.After(now.Add(-q.IdleFor))) &&
 		(!q.NeedsAttention || in.Attention != "") &&
 		(q.OlderThan == 0 || !in.CreatedAt.After(now.Add(-q.OlderThan)))
 }

@@ -31,6 +31,39 @@ func (s *Store) Register(ctx context.Context, shape saga.Shape, replace bool) (b
 	return bytes.Clone(before), live, nil
 }
 
+// Delete implements saga.Store.
+func (s *Store) Delete(ctx context.Context, deletions []saga.Deletion) (removed []string, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.clock()
+	gone := map[string]bool{}
+	for _, d := range deletions {
+		in := s.instances[d.ID]
+		if in == nil || !in.Settled || in.Revision != d.Revision {
+			continue
+		}
+		ours := func(_ string, k *startKey) bool { return k.owner == in }
+		kept := false
+		for name, k := range s.startKeys {
+			kept = kept || ours(name, k) && !k.free(now)
+		}
+		if kept {
+			continue
+		}
+		maps.DeleteFunc(s.startKeys, ours)
+		delete(s.instances, in.ID)
+		delete(s.keys, businessKey{in.Definition, in.Key})
+		gone[in.ID] = true
+		removed = append(removed, in.ID)
+	}
+	s.ids = slices.DeleteFunc(s.ids, func(id string) bool { return gone[id] })
+	s.sorted = 0
+	return removed, nil
+}
+
 // Bury implements saga.Store.
 func (s *Store) Bury(ctx context.Context, letter saga.DeadLetter) error {
 	if err := ctx.Err(); err != nil {

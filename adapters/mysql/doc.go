@@ -65,7 +65,7 @@
 //
 // # Retention
 //
-// Finished instances and their history are kept: nothing deletes them so far. [IdempotencyStore.Expire] removes keys that are
-// over, and [Inbox.Expire] replies that nobody will ask for; call both now and then. Start keys are taken over when they
-// are free, and otherwise stay.
+// Nothing is deleted by itself. [saga.Clean] removes finished instances in small batches, with their history and start keys;
+// [IdempotencyStore.Expire] removes keys that are over, and [Inbox.Expire] replies that nobody will ask for. Call them now and
+// then.
 package mysql

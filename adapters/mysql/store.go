@@ -149,6 +149,12 @@ func listStatement(query saga.Query) (statement string, args []any) {
 	if query.Unsettled {
 		and(`i.settled = 0`)
 	}
+	if query.Settled {
+		and(`i.settled = 1`)
+	}
+	if query.IdleFor != 0 {
+		and(`i.updated_at <= {{now}} - ?`, microseconds(query.IdleFor))
+	}
 	if query.NeedsAttention {
 		and(`i.attention > ''`)
 	}

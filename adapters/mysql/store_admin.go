@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/sagamill/sagamill/adapters/internal/batch"
 	"github.com/sagamill/sagamill/saga"
@@ -42,6 +44,62 @@ func (s *Store) register(ctx context.Context, tx *sql.Tx, shape saga.Shape, repl
 	const put = `UPDATE {{shapes}} SET names = ? WHERE definition = ? AND version = ?`
 	_, err = exec(ctx, tx, s.db.sql(put), blob(shape.Names), definition, version)
 	return before, live, err
+}
+
+// Delete implements saga.Store. It passes over what somebody else has locked.
+func (s *Store) Delete(ctx context.Context, deletions []saga.Deletion) (removed []string, err error) {
+	deletions = slices.Clone(deletions)
+	slices.SortFunc(deletions, func(a, b saga.Deletion) int { return strings.Compare(a.ID, b.ID) })
+	for page := range slices.Chunk(deletions, maxRows) {
+		var gone []string
+		err := s.db.write(ctx, func(ctx context.Context, tx *sql.Tx) (err error) {
+			gone, err = s.delete(ctx, tx, page)
+			return err
+		})
+		if err != nil {
+			return removed, fmt.Errorf("mysql: delete: %w", err)
+		}
+		removed = append(removed, gone...)
+	}
+	return removed, ctx.Err()
+}
+
+func (s *Store) delete(ctx context.Context, tx *sql.Tx, deletions []saga.Deletion) (gone []string, err error) {
+	revisions, ids := map[string]uint64{}, make([]string, len(deletions))
+	for k, d := range deletions {
+		revisions[d.ID], ids[k] = d.Revision, d.ID
+	}
+	settled := `SELECT id, revision FROM {{instances}} WHERE settled = 1 AND id IN ` + list(len(ids)) + ` ORDER BY id FOR UPDATE SKIP LOCKED`
+	err = query(ctx, tx, s.db.sql(settled), texts(ids), func(row scanner) error {
+		var id string
+		var revision uint64
+		err := row.Scan(&id, &revision)
+		if revision == revisions[id] {
+			gone = append(gone, id)
+		}
+		return err
+	})
+	if err != nil || len(gone) == 0 {
+		return nil, err
+	}
+	kept := `SELECT instance_id FROM {{start_keys}} WHERE expires_at > {{now}} AND instance_id IN ` + list(len(gone)) + ` FOR UPDATE`
+	err = query(ctx, tx, s.db.sql(kept), texts(gone), func(row scanner) error {
+		var id string
+		err := row.Scan(&id)
+		gone = slices.DeleteFunc(gone, func(g string) bool { return g == id })
+		return err
+	})
+	if err != nil || len(gone) == 0 {
+		return nil, err
+	}
+	for _, statement := range []string{
+		`DELETE FROM {{start_keys}} WHERE instance_id IN `, `DELETE FROM {{history}} WHERE instance_id IN `, `DELETE FROM {{instances}} WHERE id IN `,
+	} {
+		if _, err := exec(ctx, tx, s.db.sql(statement)+list(len(gone)), texts(gone)...); err != nil {
+			return nil, err
+		}
+	}
+	return gone, nil
 }
 
 // Bury implements saga.Store.

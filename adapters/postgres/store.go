@@ -120,6 +120,12 @@ func listStatement(query saga.Query) (statement string, args []any) {
 	if query.Unsettled {
 		where.WriteString(" AND NOT settled")
 	}
+	if query.Settled {
+		where.WriteString(" AND settled")
+	}
+	if query.IdleFor != 0 {
+		and("updated_at <= clock_timestamp() - $%d::bigint * interval '1 microsecond'", micros(query.IdleFor))
+	}
 	if query.NeedsAttention {
 		where.WriteString(" AND attention <> ''")
 	}

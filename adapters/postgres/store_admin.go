@@ -51,6 +51,36 @@ func (s *Store) register(ctx context.Context, tx pgx.Tx, shape saga.Shape, repla
 	return before, live, err
 }
 
+// deleteSettled passes over what somebody else has locked.
+const deleteSettled = `WITH d AS (SELECT * FROM unnest($1::text[], $2::bigint[]) AS d (id, revision)), settled AS MATERIALIZED (
+		SELECT i.id FROM d JOIN {{instances}} i ON i.id = d.id AND i.revision = d.revision AND i.settled
+		WHERE NOT EXISTS (SELECT FROM {{start_keys}} k WHERE k.instance_id = i.id AND k.expires_at > clock_timestamp())
+		ORDER BY i.id FOR UPDATE OF i SKIP LOCKED
+	), keys AS (
+		DELETE FROM {{start_keys}} k WHERE k.instance_id = ANY (ARRAY(SELECT id FROM settled))
+	), history AS (
+		DELETE FROM {{history}} h USING settled WHERE h.instance_id = settled.id
+	)
+	DELETE FROM {{instances}} i USING settled WHERE i.id = settled.id RETURNING i.id`
+
+// Delete implements saga.Store.
+func (s *Store) Delete(ctx context.Context, deletions []saga.Deletion) (removed []string, err error) {
+	if len(deletions) == 0 {
+		return nil, ctx.Err()
+	}
+	ids, revisions := make([]string, len(deletions)), make([]int64, len(deletions))
+	for k, d := range deletions {
+		ids[k], revisions[k] = d.ID, int64(d.Revision)
+	}
+	err = s.db.writeAgain(ctx, s.db.lockTimeout, func(b *pgx.Batch) {
+		queueRows(b, &removed, func(row scanner) (id string, err error) { return id, row.Scan(&id) }, s.db.sql(deleteSettled), ids, revisions)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("postgres: delete: %w", err)
+	}
+	return removed, nil
+}
+
 // Bury implements saga.Store.
 func (s *Store) Bury(ctx context.Context, letter saga.DeadLetter) error {
 	metadata, err := json.Marshal(letter.Metadata)

@@ -106,6 +106,13 @@ func (s *Store) List(ctx context.Context, query saga.Query) ([]saga.Record, erro
 	if query.Unsettled {
 		where.WriteString(` AND settled = 0`)
 	}
+	if query.Settled {
+		where.WriteString(` AND settled = 1`)
+	}
+	if query.IdleFor != 0 {
+		where.WriteString(` AND updated_at <= ?`)
+		args = append(args, s.clock().add(-query.IdleFor))
+	}
 	if query.NeedsAttention {
 		where.WriteString(` AND attention <> ''`)
 	}

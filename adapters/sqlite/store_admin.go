@@ -42,6 +42,39 @@ func (s *Store) Register(ctx context.Context, shape saga.Shape, replace bool) (b
 	return before, live, nil
 }
 
+// Delete implements saga.Store.
+func (s *Store) Delete(ctx context.Context, deletions []saga.Deletion) (removed []string, err error) {
+	if len(deletions) == 0 {
+		return nil, ctx.Err()
+	}
+	err = s.db.Write(ctx, func(tx *sql.Tx) error {
+		removed = nil
+		x, now, ctx := &statements{db: s.db, tx: tx}, s.clock(), context.WithoutCancel(ctx)
+		for _, d := range deletions {
+			n, err := x.exec(ctx, deleteInstance, d.ID, int64(d.Revision), int64(now))
+			if err != nil {
+				return err
+			}
+			if n == 0 {
+				continue
+			}
+			_, err = x.exec(ctx, deleteHistory, d.ID)
+			if err == nil {
+				_, err = x.exec(ctx, deleteStartKeys, d.ID)
+			}
+			if err != nil {
+				return err
+			}
+			removed = append(removed, d.ID)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("sqlite: delete: %w", err)
+	}
+	return removed, nil
+}
+
 // Bury implements saga.Store.
 func (s *Store) Bury(ctx context.Context, letter saga.DeadLetter) error {
 	metadata, err := json.Marshal(letter.Metadata)

@@ -35,6 +35,11 @@ const (
 		ON CONFLICT DO UPDATE SET fingerprint = excluded.fingerprint, response = excluded.response,
 			instance_id = excluded.instance_id, expires_at = excluded.expires_at`
 
+	deleteInstance = `DELETE FROM sagamill_instances WHERE id = ?1 AND revision = ?2 AND settled = 1
+		AND NOT EXISTS (SELECT 1 FROM sagamill_start_keys WHERE instance_id = ?1 AND expires_at > ?3)`
+	deleteHistory   = `DELETE FROM sagamill_history WHERE instance_id = ?`
+	deleteStartKeys = `DELETE FROM sagamill_start_keys WHERE instance_id = ?`
+
 	savepoint  = `SAVEPOINT sagamill`
 	rollbackTo = `ROLLBACK TO sagamill`
 	release    = `RELEASE sagamill`
@@ -69,6 +74,7 @@ func (s *Store) prepareAll() {
 	for _, query := range slices.Concat([]string{
 		selectByID, selectByKey, insertInstance, updateState, updateAll, selectInput, selectStartKey, upsertStartKey,
 		savepoint, rollbackTo, release, selectDue, selectNextDue, updateHold, updateLease, updateWake,
+		deleteInstance, deleteHistory, deleteStartKeys,
 	}, insertHistory) {
 		_, _ = s.db.prepare(context.Background(), query) // what is wrong with it shows when it is run
 	}

@@ -120,6 +120,18 @@ var storeMutants = []mutant{
 		"adapters/memory", "TestStore/touch",
 	},
 	{
+		"retention deletes what is not settled", "a saga that has gone on since it was listed is removed with what it has begun",
+		"adapters/sqlite/store_admin.go", []edit{{
+			`n, err := x.exec(ctx, deleteInstance, d.ID, int64(d.Revision), int64(now))`,
+			`query := deleteInstance
+			if PLANTED {
+				query = "DELETE FROM sagamill_instances WHERE id = ?1 AND ?2 > 0 AND ?3 > 0"
+			}
+			n, err := x.exec(ctx, query, d.ID, int64(d.Revision), int64(now))`,
+		}},
+		"adapters/sqlite", "TestStore/delete",
+	},
+	{
 		"start key freed by time alone", "a request that comes again begins a second saga while the first one runs",
 		"adapters/memory/store.go", []edit{{
 			`return k.owner.Settled && !k.expires.After(now)`,

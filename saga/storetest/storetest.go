@@ -76,6 +76,7 @@ func Rules() []Rule {
 		{"claim", claimRules},
 		{"touch", touchRules},
 		{"read", readRules},
+		{"delete", deleteRules},
 		{"shapes", shapeRules},
 		{"dead letters", letterRules},
 		{"concurrency", concurrencyRules},

@@ -42,7 +42,8 @@ CREATE TABLE IF NOT EXISTS {{start_keys}} (
     fingerprint VARBINARY(255) NOT NULL,
     response    LONGBLOB       NOT NULL,
     instance_id VARBINARY(255) NOT NULL,
-    expires_at  BIGINT         NOT NULL
+    expires_at  BIGINT         NOT NULL,
+    KEY by_instance (instance_id)
 ) ENGINE = InnoDB ROW_FORMAT = DYNAMIC DEFAULT CHARSET = utf8mb4;
 
 CREATE TABLE IF NOT EXISTS {{shapes}} (

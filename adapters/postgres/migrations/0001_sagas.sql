@@ -53,6 +53,8 @@ CREATE TABLE {{start_keys}} (
     expires_at  timestamptz      NOT NULL
 );
 
+CREATE INDEX {{=start_keys_instance}} ON {{start_keys}} (instance_id);
+
 CREATE TABLE {{shapes}} (
     definition text COLLATE "C" NOT NULL,
     version    integer          NOT NULL,

@@ -44,6 +44,8 @@ CREATE TABLE sagamill_start_keys (
     expires_at  INTEGER NOT NULL
 ) STRICT;
 
+CREATE INDEX sagamill_start_keys_instance ON sagamill_start_keys (instance_id);
+
 CREATE TABLE sagamill_shapes (
     definition TEXT    NOT NULL,
     version    INTEGER NOT NULL,

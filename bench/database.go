@@ -23,6 +23,7 @@ type database struct {
 	store saga.Store
 	write writeBatch
 
+	pool     *pgxpool.Pool // nil: it is none of PostgreSQL's
 	empty    func(ctx context.Context) error
 	counters func(ctx context.Context) (counters, error)
 	close    func()
@@ -53,12 +54,13 @@ func openPostgres(ctx context.Context, url string) (*database, error) {
 	if err != nil {
 		return nil, err
 	}
-	config.MaxConns = 8
+	schema := "sagamill_bench_" + strings.ToLower(rand.Text()[:8])
+	config.MaxConns = 16
+	config.ConnConfig.RuntimeParams["search_path"] = schema
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, err
 	}
-	schema := "sagamill_bench_" + strings.ToLower(rand.Text()[:8])
 	quoted := pgx.Identifier{schema}.Sanitize()
 	drop := func() {
 		_, _ = pool.Exec(context.WithoutCancel(ctx), `DROP SCHEMA IF EXISTS `+quoted+` CASCADE`)
@@ -71,7 +73,7 @@ func openPostgres(ctx context.Context, url string) (*database, error) {
 	}
 	f := newPostgresFloor(pool, quoted)
 	return &database{
-		store: postgres.NewStore(db), write: f.write, close: drop,
+		store: postgres.NewStore(db), write: f.write, close: drop, pool: pool,
 		empty: func(ctx context.Context) error {
 			_, err := pool.Exec(ctx, fmt.Sprintf(`TRUNCATE %[1]s.sagamill_instances, %[1]s.sagamill_history, %[1]s.sagamill_start_keys`, quoted))
 			if err == nil {

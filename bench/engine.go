@@ -55,8 +55,8 @@ func workloads(steps int) []workload {
 }
 
 // orchestrate runs an orchestrator on a store while do works with it.
-func orchestrate(ctx context.Context, store saga.Store, w workload, do func(context.Context, *saga.Orchestrator) error) (err error) {
-	o, err := saga.NewOrchestrator(store, saga.OrchestratorConfig{Definitions: []saga.AnyDefinition{w.definition}}, watermill.NopLogger{})
+func orchestrate(ctx context.Context, store saga.Store, definitions []saga.AnyDefinition, do func(context.Context, *saga.Orchestrator) error) (err error) {
+	o, err := saga.NewOrchestrator(store, saga.OrchestratorConfig{Definitions: definitions}, watermill.NopLogger{})
 	if err != nil {
 		return err
 	}
@@ -91,11 +91,8 @@ func runEngine(ctx context.Context, db *database, w workload, o options) (f figu
 	if err := db.empty(ctx); err != nil {
 		return f, err
 	}
-	err = orchestrate(ctx, db.store, w, func(ctx context.Context, engine *saga.Orchestrator) error {
+	err = orchestrate(ctx, db.store, []saga.AnyDefinition{w.definition}, func(ctx context.Context, engine *saga.Orchestrator) error {
 		one := func(ctx context.Context) error { return runOne(ctx, engine, w) }
-		if f.P50, err = alone(ctx, o.alone, one); err != nil {
-			return err
-		}
 		stop, err := profile(o.profile)
 		if err != nil {
 			return err
@@ -127,18 +124,44 @@ func profile(path string) (stop func(), err error) {
 	}, nil
 }
 
-// alone runs n of them one after the other, and answers how long the one in the middle took.
-func alone(ctx context.Context, n int, one func(context.Context) error) (time.Duration, error) {
-	took := make([]time.Duration, n)
-	for k := range took {
-		began := time.Now()
-		if err := one(ctx); err != nil {
-			return 0, err
+// inTurns runs n of each, one at a time and each after the other, as the machine's mood changes, and answers how long the one in the
+// middle of each took.
+func inTurns(ctx context.Context, n int, contestants ...func(context.Context) error) ([]time.Duration, error) {
+	took := make([][]time.Duration, len(contestants))
+	for range n {
+		for k, one := range contestants {
+			began := time.Now()
+			if err := one(ctx); err != nil {
+				return nil, err
+			}
+			took[k] = append(took[k], time.Since(began))
 		}
-		took[k] = time.Since(began)
 	}
-	slices.Sort(took)
-	return took[n/2], nil
+	middle := make([]time.Duration, len(contestants))
+	for k := range took {
+		slices.Sort(took[k])
+		middle[k] = took[k][n/2]
+	}
+	return middle, nil
+}
+
+// runAlone measures sagas that have the machine for themselves: by the engine, by the store's Commit, and by the floor.
+func runAlone(ctx context.Context, db *database, w workload, floor *floor, o options) (engine, store, bare time.Duration, err error) {
+	if err := db.empty(ctx); err != nil {
+		return 0, 0, 0, err
+	}
+	err = orchestrate(ctx, db.store, []saga.AnyDefinition{w.definition}, func(ctx context.Context, e *saga.Orchestrator) error {
+		byStore := floor.byStore(db.store)
+		middle, err := inTurns(ctx, o.alone,
+			func(ctx context.Context) error { return runOne(ctx, e, w) },
+			func(ctx context.Context) error { return byStore.writeAll(ctx, byStore.sagas(1)) },
+			func(ctx context.Context) error { return floor.writeAll(ctx, floor.sagas(1)) })
+		if err == nil {
+			engine, store, bare = middle[0], middle[1], middle[2]
+		}
+		return err
+	})
+	return engine, store, bare, err
 }
 
 // together runs n of them, so many at one time, and answers how long the slowest but one in a hundred took.
@@ -217,7 +240,7 @@ func record(ctx context.Context, db *database, w workload) ([]saga.Transition, e
 		return nil, err
 	}
 	r := &recorder{Store: db.store, seen: map[string][]saga.Transition{}}
-	err := orchestrate(ctx, r, w, func(ctx context.Context, o *saga.Orchestrator) error { return runOne(ctx, o, w) })
+	err := orchestrate(ctx, r, []saga.AnyDefinition{w.definition}, func(ctx context.Context, o *saga.Orchestrator) error { return runOne(ctx, o, w) })
 	if err != nil {
 		return nil, err
 	}

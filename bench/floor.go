@@ -64,10 +64,6 @@ func runFloor(ctx context.Context, db *database, fl *floor, o options) (f figure
 	if err := db.empty(ctx); err != nil {
 		return f, err
 	}
-	f.P50, err = alone(ctx, o.alone, func(ctx context.Context) error { return fl.writeAll(ctx, fl.sagas(1)) })
-	if err != nil {
-		return f, err
-	}
 	batches := make([][][]saga.Transition, (o.sagas+o.batch-1)/o.batch)
 	for k := range batches {
 		batches[k] = fl.sagas(min(o.batch, o.sagas-k*o.batch))

@@ -20,7 +20,10 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strings"
 	"time"
+
+	"github.com/sagamill/sagamill/saga"
 )
 
 type options struct {
@@ -34,6 +37,10 @@ type options struct {
 	alone    int
 	json     bool
 	profile  string
+
+	workloads  string
+	instances  int
+	unfinished int
 }
 
 func main() {
@@ -46,6 +53,9 @@ func main() {
 	flag.IntVar(&o.writers, "writers", 2, "connections that the floor writes on")
 	flag.IntVar(&o.rounds, "rounds", 3, "rounds of each")
 	flag.IntVar(&o.alone, "alone", 200, "sagas of a round that are run alone, one after the other")
+	flag.StringVar(&o.workloads, "workloads", "local", "what is measured: local, waiting, recovery, several with commas, or all")
+	flag.IntVar(&o.instances, "instances", 1_000_000, "how many instances wait (waiting)")
+	flag.IntVar(&o.unfinished, "unfinished", 100_000, "how many instances a crash has left behind (recovery)")
 	flag.BoolVar(&o.json, "json", false, "print the figures as JSON")
 	flag.StringVar(&o.profile, "cpuprofile", "", "write a CPU profile of the engine's last round to this `file`")
 	flag.Parse()
@@ -63,8 +73,11 @@ type result struct {
 	Engine   figures `json:"engine"`
 	Store    figures `json:"store"` // the floor's loop, with the store's Commit
 	Floor    figures `json:"floor"`
-	Ratio    float64 `json:"ratio"`       // of sagas/s: the median of the rounds' ratios
-	Alone    float64 `json:"alone_ratio"` // of p50 alone: engine / floor
+	// PerTransaction commits each step by itself; of PostgreSQL only, and of sagas that succeed.
+	PerTransaction *figures `json:"per_transaction,omitempty"`
+
+	Ratio float64 `json:"ratio"`       // of sagas/s: the median of the rounds' ratios
+	Alone float64 `json:"alone_ratio"` // of p50 alone: engine / floor
 }
 
 // figures are medians over the rounds.
@@ -81,6 +94,44 @@ func run(ctx context.Context, o options) error {
 	if o.sagas < 1 || o.steps < 1 || o.inflight < 1 || o.batch < 1 || o.writers < 1 || o.rounds < 1 || o.alone < 1 {
 		return errors.New("all numbers must be positive")
 	}
+	wanted := strings.Split(o.workloads, ",")
+	if o.workloads == "all" {
+		wanted = []string{"local", "waiting", "recovery"}
+	}
+	for _, name := range wanted {
+		var err error
+		switch name {
+		case "local":
+			err = runLocal(ctx, o)
+		case "waiting":
+			err = report(o)(measureWaiting(ctx, o))
+		case "recovery":
+			err = report(o)(measureRecovery(ctx, o))
+		default:
+			err = errors.New("there is no such workload: it is local, waiting or recovery")
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// report prints a result.
+func report(o options) func(result any, err error) error {
+	return func(result any, err error) error {
+		switch {
+		case err != nil:
+		case o.json:
+			err = json.NewEncoder(os.Stdout).Encode(result)
+		default:
+			fmt.Println(result)
+		}
+		return err
+	}
+}
+
+func runLocal(ctx context.Context, o options) error {
 	var results []result
 	for _, w := range workloads(o.steps) {
 		r, err := measure(ctx, o, w)
@@ -92,16 +143,20 @@ func run(ctx context.Context, o options) error {
 	if o.json {
 		return json.NewEncoder(os.Stdout).Encode(results)
 	}
-	fmt.Printf("%-24s %8s %10s %9s %9s %8s %10s %9s\n", "", "", "sagas/s", "p50 alone", "p99 full", "commits", "log bytes", "CPU s/1k")
+	fmt.Printf("%-26s %15s %10s %9s %9s %8s %10s %9s\n", "", "", "sagas/s", "p50 alone", "p99 full", "commits", "log bytes", "CPU s/1k")
 	for _, r := range results {
-		for _, line := range []struct {
-			name string
-			figures
-		}{{"engine", r.Engine}, {"store", r.Store}, {"floor", r.Floor}} {
-			fmt.Printf("%-24s %8s %10.0f %9s %9s %8.2f %10.0f %9.3f\n", r.Workload, line.name, line.PerSecond,
-				line.P50.Round(10*time.Microsecond), line.P99.Round(100*time.Microsecond), line.Commits, line.Bytes, line.CPU)
+		line := func(name string, f figures) {
+			fmt.Printf("%-26s %15s %10.0f %9s %9s %8.2f %10.0f %9.3f\n", r.Workload, name, f.PerSecond,
+				f.P50.Round(10*time.Microsecond), f.P99.Round(100*time.Microsecond), f.Commits, f.Bytes, f.CPU)
 		}
-		fmt.Printf("%-24s %8s %9.2fx %8.2fx\n", r.Workload, "ratio", r.Ratio, r.Alone)
+		line("engine", r.Engine)
+		line("store", r.Store)
+		line("floor", r.Floor)
+		fmt.Printf("%-26s %15s %9.2fx %8.2fx\n", r.Workload, "engine / floor", r.Ratio, r.Alone)
+		if r.PerTransaction != nil {
+			line("step by step", *r.PerTransaction)
+			fmt.Printf("%-26s %15s %9.2fx\n", r.Workload, "engine / that", r.Engine.PerSecond/r.PerTransaction.PerSecond)
+		}
 	}
 	return nil
 }
@@ -135,11 +190,25 @@ func measure(ctx context.Context, o options, w workload) (result, error) {
 		if err != nil {
 			return result{}, err
 		}
+		if e.P50, s.P50, f.P50, err = runAlone(ctx, db, w, floor, o); err != nil {
+			return result{}, err
+		}
 		if round > 0 {
 			engines, stores, floors = append(engines, e), append(stores, s), append(floors, f)
 		}
 	}
 	r := result{Workload: w.name, Engine: medians(engines), Store: medians(stores), Floor: medians(floors)}
+	if db.pool != nil && w.end == saga.Completed {
+		p, err := newPerTransaction(ctx, db.pool, o.steps)
+		if err != nil {
+			return r, err
+		}
+		f, err := p.run(ctx, o)
+		if err != nil {
+			return r, err
+		}
+		r.PerTransaction = &f
+	}
 	r.Ratio = median(pairs(engines, floors, func(e, f figures) float64 { return e.PerSecond / f.PerSecond }))
 	r.Alone = median(pairs(engines, floors, func(e, f figures) float64 { return float64(e.P50) / float64(f.P50) }))
 	return r, nil

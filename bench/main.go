@@ -39,6 +39,7 @@ type options struct {
 	profile  string
 
 	workloads  string
+	least      float64
 	instances  int
 	unfinished int
 }
@@ -54,6 +55,7 @@ func main() {
 	flag.IntVar(&o.rounds, "rounds", 3, "rounds of each")
 	flag.IntVar(&o.alone, "alone", 200, "sagas of a round that are run alone, one after the other")
 	flag.StringVar(&o.workloads, "workloads", "local", "what is measured: local, waiting, recovery, several with commas, or all")
+	flag.Float64Var(&o.least, "least", 0, "fail if the engine reaches less than this part of its floor (local)")
 	flag.IntVar(&o.instances, "instances", 1_000_000, "how many instances wait (waiting)")
 	flag.IntVar(&o.unfinished, "unfinished", 100_000, "how many instances a crash has left behind (recovery)")
 	flag.BoolVar(&o.json, "json", false, "print the figures as JSON")
@@ -131,7 +133,7 @@ func report(o options) func(result any, err error) error {
 	}
 }
 
-func runLocal(ctx context.Context, o options) error {
+func runLocal(ctx context.Context, o options) (err error) {
 	var results []result
 	for _, w := range workloads(o.steps) {
 		r, err := measure(ctx, o, w)
@@ -139,6 +141,13 @@ func runLocal(ctx context.Context, o options) error {
 			return fmt.Errorf("%s: %w", w.name, err)
 		}
 		results = append(results, r)
+	}
+	for _, r := range results {
+		if r.Ratio < o.least {
+			defer func() {
+				err = errors.Join(err, fmt.Errorf("%s: the engine reaches %.2f of its floor, less than %.2f", r.Workload, r.Ratio, o.least))
+			}()
+		}
 	}
 	if o.json {
 		return json.NewEncoder(os.Stdout).Encode(results)

@@ -159,8 +159,6 @@ func (i *instance) fixTimers(at time.Time) {
 	}
 }
 
-func (i *instance) encode() ([]byte, error) { return json.Marshal(i.engine) }
-
 // clone makes a copy that decide may change. Byte slices are shared: nobody changes them.
 func (i *instance) clone() *instance {
 	c := *i

@@ -3,7 +3,6 @@ package saga
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -341,7 +340,7 @@ func (l *lane) complete(g *group) (err error) {
 		}
 	}
 	for k, s := range g.steps {
-		if t.History[k].Entry, err = json.Marshal(s.entry); err != nil {
+		if t.History[k].Entry, err = s.entry.encode(); err != nil {
 			return fmt.Errorf("saga: encode history of %s: %w", g.id, err)
 		}
 		if s.lease {

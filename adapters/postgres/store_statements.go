@@ -51,7 +51,7 @@ const (
 		)`
 
 	answerWritten = ` SELECT '' AS id, 1 AS found, '' AS input, now FROM clock
-		UNION ALL SELECT t.id, 4, '', now FROM t, clock WHERE (t.id IN (SELECT id FROM written)) IS NOT TRUE`
+		UNION ALL SELECT n.id, 4, '', now FROM unnest($1::text[]) AS n (id), clock WHERE (n.id IN (SELECT id FROM written)) IS NOT TRUE`
 
 	answerUpdated = answerWritten + ` UNION ALL SELECT instance_id, 2, input, now FROM consumed, clock`
 

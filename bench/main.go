@@ -49,7 +49,7 @@ func main() {
 	flag.StringVar(&o.store, "store", "sqlite:", "sqlite: (a scratch file), or postgres://...; a schema is made there, and dropped")
 	flag.IntVar(&o.sagas, "sagas", 5000, "how many sagas a round has")
 	flag.IntVar(&o.steps, "steps", 4, "local steps of a saga")
-	flag.IntVar(&o.inflight, "inflight", 512, "sagas that are under way at one time")
+	flag.IntVar(&o.inflight, "inflight", 2048, "sagas that are under way at one time")
 	flag.IntVar(&o.batch, "batch", 256, "sagas that the floor writes in one transaction")
 	flag.IntVar(&o.writers, "writers", 2, "connections that the floor writes on")
 	flag.IntVar(&o.rounds, "rounds", 3, "rounds of each")

@@ -22,7 +22,8 @@ type (
 // lull is a saga that waits: for a day, unless somebody comes.
 var lull = saga.Define(saga.Spec[state, event, cargo]{
 	Name: "lull", Initial: "WAITING", Succeeded: []state{"SERVED"}, Failed: []state{"LEFT"},
-	Events: []saga.Event[event, cargo]{{Name: "come"}},
+	Events:    []saga.Event[event, cargo]{{Name: "come"}},
+	Otherwise: saga.Refuse,
 	Table: saga.Table[state, event, cargo]{
 		{From: "WAITING", On: "come", To: "SERVED"},
 		{From: "WAITING", After: 24 * time.Hour, To: "LEFT"},

@@ -111,8 +111,9 @@ func (s *server) unsafe() (off []string) {
 	if s.binlog && s.syncBinlog != 1 { // with a binary log, what that lacks after a crash is rolled back
 		off = append(off, fmt.Sprintf("log_bin is on and sync_binlog is %d", s.syncBinlog))
 	}
-	if s.doublewrite == "0" || strings.EqualFold(s.doublewrite, "OFF") {
-		off = append(off, "innodb_doublewrite is off")
+	switch strings.ToUpper(s.doublewrite) {
+	case "0", "OFF", "DETECT_ONLY":
+		off = append(off, "innodb_doublewrite is "+strings.ToLower(s.doublewrite))
 	}
 	return off
 }

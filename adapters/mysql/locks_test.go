@@ -142,3 +142,20 @@ func TestForeignLocksInAnotherOrder(t *testing.T) {
 	require.NoError(t, foreign.Rollback())
 	require.Equal(t, []saga.Outcome{saga.Committed, saga.Committed}, outcomes(t, store, next("a", 2), next("b", 1)))
 }
+
+// Somebody's open transaction has written a transition of the same input: that is not waited for.
+func TestForeignTransitionOfTheSameInput(t *testing.T) {
+	t.Parallel()
+	d := newDatabase(t)
+	store := sagamysql.NewStore(d.open())
+	outcomes(t, store, start("a"), start("b"))
+	same := next("a", 1)
+	same.History[0].Input = "click"
+	lunch := d.foreign()
+	require.Equal(t, []saga.Outcome{saga.Committed}, outcomes(t, store.In(lunch), same))
+	began := time.Now()
+	require.Equal(t, []saga.Outcome{saga.Busy, saga.Committed}, outcomes(t, store, same, next("b", 1)))
+	require.Less(t, time.Since(began), 20*time.Second, "not the 50 seconds that MySQL would wait")
+	require.NoError(t, lunch.Commit())
+	require.Equal(t, []saga.Outcome{saga.Duplicate}, outcomes(t, store, same))
+}

@@ -72,11 +72,14 @@ func (db *DB) fits(t *saga.Transition) error {
 			return fmt.Errorf("transition of %.255q: %s has %d bytes, more than %d", t.ID, c.what, len(c.value), c.limit)
 		}
 	}
-	if size := batch.Size(t); size > db.maxPacket*3/4 {
+	if size := batch.Size(t); size > db.maxPacket/2-packetMargin { // each byte may be escaped
 		return fmt.Errorf("transition of %q has %d bytes, too many for a max_allowed_packet of %d", t.ID, size, db.maxPacket)
 	}
 	return nil
 }
+
+// packetMargin is what a statement has besides.
+const packetMargin = 64 << 10
 
 // committing is one round of a batch.
 type committing struct{ db *DB }
@@ -85,7 +88,7 @@ type committing struct{ db *DB }
 // share a name with one of this round, or whose name was free again when it was looked for.
 func (c committing) round(ctx context.Context, items []batch.Item) error {
 	for todo := batch.WithoutNamesakes(items); len(todo) > 0; {
-		n := batch.Fitting(todo[:min(len(todo), maxRows)], min(maxBytes, c.db.maxPacket/2))
+		n := batch.Fitting(todo[:min(len(todo), maxRows)], min(maxBytes, c.db.maxPacket/4))
 		if err := c.write(ctx, todo[:n]); err != nil {
 			return err
 		}

@@ -35,18 +35,17 @@ func (w *writing) updates(ctx context.Context, items []batch.Item) error {
 	if err != nil {
 		return err
 	}
-	consumed, err := w.consumed(ctx, items)
+	free, missing := batch.Split(items, func(it batch.Item) bool { _, free := locked[it.ID]; return free })
+	consumed, err := w.consumed(ctx, free) // of the others somebody else may be writing the history
 	if err != nil {
 		return err
 	}
-	var ready, missing []batch.Item
-	for _, it := range items {
-		revision, free := locked[it.ID]
+	var ready []batch.Item
+	for _, it := range free {
+		revision := locked[it.ID]
 		switch {
 		case consumed[it.ID] != nil:
 			w.say(it, saga.Verdict{Outcome: saga.Duplicate, Duplicates: consumed[it.ID]})
-		case !free:
-			missing = append(missing, it)
 		case revision != it.Expect:
 			w.say(it, saga.Verdict{Outcome: saga.Conflict})
 		default:

@@ -179,15 +179,7 @@ func (d *Definition[S, E, D]) Get(ctx context.Context, o *Orchestrator, key stri
 // one. Changes made by this process are seen at once, those of other processes within PollInterval.
 func (d *Definition[S, E, D]) Wait(ctx context.Context, o *Orchestrator, key string, states ...S) (Snapshot[S, D], error) {
 	there := func(state string, settled bool) bool { return settled || slices.Contains(states, S(state)) }
-	id := o.watch.named(d.Name(), key)
-	if id == "" {
-		i, err := o.Lookup(ctx, d.Name(), key)
-		if err != nil {
-			return Snapshot[S, D]{}, err
-		}
-		id = i.ID
-	}
-	i, err := o.waitFor(ctx, id, func(i Instance) bool { return there(i.State, i.Settled) },
+	i, err := o.waitForKey(ctx, d.Name(), key, func(i Instance) bool { return there(i.State, i.Settled) },
 		func(i *instance) bool { return there(i.state, i.settled) })
 	if err != nil {
 		return Snapshot[S, D]{}, fmt.Errorf("saga: waiting for %s %q: %w", d.Name(), key, err)
@@ -197,6 +189,21 @@ func (d *Definition[S, E, D]) Wait(ctx context.Context, o *Orchestrator, key str
 		err = fmt.Errorf("saga: %s %q has settled in state %s, and will not reach %v", d.Name(), key, s.State, states)
 	}
 	return s, err
+}
+
+// waitForKey is waitFor of the instance that has a business key.
+func (o *Orchestrator) waitForKey(ctx context.Context, definition, key string, holds func(Instance) bool, quick func(*instance) bool) (Instance, error) {
+	if id := o.watch.named(definition, key); id != "" {
+		i, err := o.waitFor(ctx, id, holds, quick)
+		if !errors.Is(err, ErrNotFound) {
+			return i, err
+		} // else it was removed, and another one may have its key
+	}
+	i, err := o.Lookup(ctx, definition, key)
+	if err != nil {
+		return Instance{}, err
+	}
+	return o.waitFor(ctx, i.ID, holds, quick)
 }
 
 // WaitFor returns an instance as soon as a condition holds for it. It is asked when this process has changed the instance, and

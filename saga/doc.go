@@ -125,6 +125,16 @@
 // marks it as done by hand or as rejected (somebody has looked: it did not happen), edits the data, moves a timer or forces
 // compensation; who and why are kept in the history, and so are the data that were replaced.
 //
+// # What it costs, and what is left over
+//
+// An instance of n local steps takes n + 1 commits, each of which it shares with others that are under way: the more, the cheaper.
+// What is decided does not depend on how long the history is or how many instances there are; the row of an instance grows with
+// its ledger, of which a loop adds an entry each time. Three settings matter: how many sagas are in flight (Workers and
+// LaneDepth bound it), MaxBatch, and the process's GOGC, since the heap is small and much of it short-lived. bench/README.md has
+// figures.
+//
+// Finished instances stay until [Clean] removes or archives them, in small batches beside the others.
+//
 // # Changing a definition
 //
 // What is stored are names: of states, rows, steps and events. Adding states, rows and events is safe, and so are steps at the

@@ -50,3 +50,22 @@ func TestToWaitForAnEndReadsNothing(t *testing.T) {
 		require.NotZero(t, store.reads.Load())
 	})
 }
+
+// A key whose saga was removed, and that another process has given to another saga, is looked up again.
+func TestToWaitForAKeyThatWasGivenAway(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		db, done := memory.NewStore(), &rigWorld{}
+		def := saga.Linear("trip", done.step("hotel").NoUndo("test"))
+		one, other := runRig(t, db, rigOf(def)), runRig(t, db, rigOf(def))
+		startSaga(t, def, one, "a", rigData{})
+		first := waitSettled(t, def, one, "a")
+		time.Sleep(time.Minute)
+		n, err := saga.Clean(t.Context(), db, saga.Retention{KeepFor: time.Second})
+		require.NoError(t, err)
+		require.Equal(t, 1, n)
+		startSaga(t, def, other, "a", rigData{})
+		second := waitSettled(t, def, one, "a")
+		require.NotEqual(t, first.ID, second.ID)
+	})
+}

@@ -138,7 +138,7 @@ func newBroker(db sql.Beginner, d dialect, config Config, logger watermill.Logge
 	}
 	b := &Broker{db: db, dialect: d, config: config.withDefaults(), logger: logger}
 	var err error
-	b.publisher, err = sql.NewPublisher(db, sql.PublisherConfig{SchemaAdapter: d.schema, AutoInitializeSchema: true}, logger)
+	b.publisher, err = sql.NewPublisher(db, sql.PublisherConfig{SchemaAdapter: d.schema, AutoInitializeSchema: true}, quiet{logger})
 	if err != nil {
 		return nil, fmt.Errorf("watermillsql: publisher: %w", err)
 	}
@@ -211,7 +211,7 @@ type txPublisher struct {
 
 // Publish implements message.Publisher.
 func (p txPublisher) Publish(topic string, messages ...*message.Message) error {
-	inner, err := sql.NewPublisher(p.tx, sql.PublisherConfig{SchemaAdapter: p.broker.dialect.schema}, p.broker.logger)
+	inner, err := sql.NewPublisher(p.tx, sql.PublisherConfig{SchemaAdapter: p.broker.dialect.schema}, quiet{p.broker.logger})
 	if err != nil {
 		return fmt.Errorf("watermillsql: publisher: %w", err)
 	}
@@ -236,3 +236,12 @@ func (b *Broker) Close() error {
 	}
 	return nil
 }
+
+// quiet takes what Watermill tells of each subscriber (the statements that make its tables, say) for details.
+type quiet struct{ watermill.LoggerAdapter }
+
+// Info implements watermill.LoggerAdapter.
+func (q quiet) Info(msg string, fields watermill.LogFields) { q.Debug(msg, fields) }
+
+// With implements watermill.LoggerAdapter.
+func (q quiet) With(fields watermill.LogFields) watermill.LoggerAdapter { return quiet{q.LoggerAdapter.With(fields)} }

@@ -38,7 +38,7 @@ func (b *Broker) newSubscriber(group string) (*sql.Subscriber, error) {
 		ConsumerGroup: group, AckDeadline: &b.config.RedeliverAfter,
 		PollInterval: b.config.PollInterval, ResendInterval: retryInterval, RetryInterval: retryInterval,
 		SchemaAdapter: b.dialect.schema, OffsetsAdapter: b.dialect.offsets, InitializeSchema: true,
-	}, b.logger)
+	}, quiet{b.logger})
 }
 
 // Subscribe implements message.Subscriber.

@@ -244,4 +244,6 @@ type quiet struct{ watermill.LoggerAdapter }
 func (q quiet) Info(msg string, fields watermill.LogFields) { q.Debug(msg, fields) }
 
 // With implements watermill.LoggerAdapter.
-func (q quiet) With(fields watermill.LogFields) watermill.LoggerAdapter { return quiet{q.LoggerAdapter.With(fields)} }
+func (q quiet) With(fields watermill.LogFields) watermill.LoggerAdapter {
+	return quiet{q.LoggerAdapter.With(fields)}
+}

@@ -17,9 +17,8 @@ const entryKey = "_sagamill_entry"
 // MalformedKey is the metadata key of an entry that is no message of Watermill's. It says why; the payload is the entry as JSON.
 const MalformedKey = "_malformed"
 
-// identify is a hook of the client: it writes each entry's ID into the entry. Whoever has the lock knows that no command is
-// under way.
-type identify struct{ idle *sync.RWMutex }
+// identify is a hook of the client: it writes each entry's ID into the entry, and counts the commands that are under way.
+type identify struct{ calls *calls }
 
 func (identify) DialHook(next redis.DialHook) redis.DialHook { return next }
 
@@ -29,8 +28,8 @@ func (identify) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proces
 
 func (h identify) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
-		h.idle.RLock()
-		defer h.idle.RUnlock()
+		h.calls.begin()
+		defer h.calls.end()
 		err := next(ctx, cmd)
 		switch answer := cmd.(type) {
 		case *redis.XStreamSliceCmd:
@@ -41,6 +40,42 @@ func (h identify) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 			identifyAll(answer.Val())
 		}
 		return err
+	}
+}
+
+// calls counts commands that are under way. One may begin within another: a client that connects says hello first.
+type calls struct {
+	mu    sync.Mutex
+	count int
+	ended sync.Cond // its L is mu
+}
+
+func newCalls() *calls {
+	c := &calls{}
+	c.ended.L = &c.mu
+	return c
+}
+
+func (c *calls) begin() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.count++
+}
+
+func (c *calls) end() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.count--; c.count == 0 {
+		c.ended.Broadcast()
+	}
+}
+
+// wait returns at a moment when none is under way.
+func (c *calls) wait() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for c.count > 0 {
+		c.ended.Wait()
 	}
 }
 

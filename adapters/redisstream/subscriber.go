@@ -28,7 +28,7 @@ type subscriber struct {
 	inner    *redisstream.Subscriber
 	closing  chan struct{}
 	active   sync.WaitGroup
-	idle     sync.RWMutex // see identify
+	calls    *calls // see identify
 
 	mu     sync.Mutex
 	closed bool
@@ -43,8 +43,8 @@ func (b *Broker) Subscriber(group string) (message.Subscriber, error) {
 		return nil, err
 	}
 	client := redis.NewUniversalClient(b.options)
-	s := &subscriber{broker: b, group: group, consumer: watermill.NewShortUUID(), closing: make(chan struct{})}
-	client.AddHook(identify{&s.idle})
+	s := &subscriber{broker: b, group: group, consumer: watermill.NewShortUUID(), closing: make(chan struct{}), calls: newCalls()}
+	client.AddHook(identify{s.calls})
 	idle := b.config.RedeliverAfter
 	var err error
 	s.inner, err = redisstream.NewSubscriber(redisstream.SubscriberConfig{
@@ -159,9 +159,7 @@ func (s *subscriber) Close() error {
 	for _, end := range s.ends {
 		end()
 	}
-	s.idle.Lock() // Watermill's leaves a goroutine behind for a while if the client closes while it reads
-	//lint:ignore SA2001 it was only to wait
-	s.idle.Unlock()
+	s.calls.wait() // Watermill's leaves a goroutine behind for a while if the client closes while it reads
 	if err := s.inner.Close(); err != nil {
 		s.err = fmt.Errorf("redisstream: close a subscriber: %w", err)
 	}

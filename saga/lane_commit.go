@@ -129,11 +129,6 @@ func (l *lane) committed(ctx context.Context, g *group, at time.Time) {
 		if !g.superseded { // timers and the sweep see to what is under way now
 			l.o.dispatch(g.inst, s.effects, g.began)
 		}
-		if s.job != nil && s.job.done != nil {
-			l.answer(s.job, jobDone{answer: s.answer, reason: s.reason, instance: g.inst.view()})
-		} else {
-			l.answer(s.job, jobDone{}) // nobody looks at it
-		}
 	}
 	if g.inst.settled {
 		l.o.observe(ctx, Observation{What: ObserveSettled, Definition: g.inst.definition, Instance: g.id, State: g.inst.state})
@@ -141,5 +136,12 @@ func (l *lane) committed(ctx context.Context, g *group, at time.Time) {
 	if g.transition.Wake >= 0 && !g.inst.settled {
 		l.o.sweeper.poke(g.transition.Wake)
 	}
-	l.o.watch.committed(g.inst)
+	l.o.watch.committed(g.inst) // whoever has an answer, and waits then, waits for what comes after it
+	for _, s := range g.steps {
+		if s.job != nil && s.job.done != nil {
+			l.answer(s.job, jobDone{answer: s.answer, reason: s.reason, instance: g.inst.view()})
+		} else {
+			l.answer(s.job, jobDone{}) // nobody looks at it
+		}
+	}
 }

@@ -28,16 +28,17 @@ const (
 	clock = `clock AS MATERIALIZED (SELECT clock_timestamp() AS now)`
 
 	updated = `t AS (
-			SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[], $5::bool[], $6::text[], $7::bytea[], $8::bytea[], $9::bigint[], $10::bigint[])
-				AS t (id, expect, revision, state, settled, attention, engine, data, wake, lease)
+			SELECT * FROM unnest($2::text[], $3::bigint[], $4::text[], $5::bool[], $6::text[], $7::bigint[], $8::bigint[], $9::int[], $10::int[], $11::int[],
+				$17::bigint[]) AS t (id, revision, state, settled, attention, wake, lease, at, engine, data, expect)
 		), ` + clock + `, consumed AS MATERIALIZED (
-			SELECT h.instance_id, h.input FROM unnest($15::text[], $16::text[]) AS n (id, input),
+			SELECT h.instance_id, h.input FROM unnest($18::text[], $19::text[]) AS n (id, input),
 				LATERAL (SELECT h.instance_id, h.input FROM {{history}} h WHERE h.instance_id = n.id AND h.input = n.input OFFSET 0) h
 		)`
 
 	update = `written AS (
 			UPDATE {{instances}} i SET revision = t.revision, state = t.state, settled = t.settled, attention = t.attention,
-				engine = t.engine, data = coalesce(t.data, i.data), updated_at = clock.now,
+				engine = substring($1::bytea FROM t.at FOR t.engine), updated_at = clock.now,
+				data = CASE WHEN t.data < 0 THEN i.data ELSE substring($1::bytea FROM t.at + t.engine FOR t.data) END,
 				wake_at = CASE WHEN NOT t.settled THEN least(i.wake_at, clock.now + nullif(t.wake, -1) * interval '1 microsecond') END,
 				lease_till = coalesce(clock.now + nullif(t.lease, 0) * interval '1 microsecond', i.lease_till)
 			FROM t, clock
@@ -45,13 +46,13 @@ const (
 
 	insertHistory = `, history AS (
 			INSERT INTO {{history}} (instance_id, revision, input, entry, at)
-			SELECT h.id, h.revision, nullif(h.input, ''), h.entry, clock.now
-			FROM unnest($11::text[], $12::bigint[], $13::text[], $14::bytea[]) AS h (id, revision, input, entry), clock
+			SELECT h.id, h.revision, nullif(h.input, ''), substring($1::bytea FROM h.at FOR h.entry), clock.now
+			FROM unnest($12::text[], $13::bigint[], $14::text[], $15::int[], $16::int[]) AS h (id, revision, input, at, entry), clock
 			WHERE (h.id IN (SELECT id FROM written)) IS TRUE
 		)`
 
 	answerWritten = ` SELECT '' AS id, 1 AS found, '' AS input, now FROM clock
-		UNION ALL SELECT n.id, 4, '', now FROM unnest($1::text[]) AS n (id), clock WHERE (n.id IN (SELECT id FROM written)) IS NOT TRUE`
+		UNION ALL SELECT n.id, 4, '', now FROM unnest($2::text[]) AS n (id), clock WHERE (n.id IN (SELECT id FROM written)) IS NOT TRUE`
 
 	answerUpdated = answerWritten + ` UNION ALL SELECT instance_id, 2, input, now FROM consumed, clock`
 
@@ -82,14 +83,15 @@ const (
 		WHERE taken.expires_at <= clock_timestamp() AND (SELECT i.settled FROM {{instances}} i WHERE i.id = taken.instance_id)`
 
 	insertNew = `WITH t AS (
-			SELECT * FROM unnest($1::text[], $2::text[], $3::int[], $4::text[], $5::bytea[], $6::bigint[], $7::text[], $8::bool[], $9::text[],
-				$10::bytea[], $15::bytea[], $16::bigint[], $17::bigint[], $18::text[])
-				AS t (id, definition, version, key, fingerprint, revision, state, settled, attention, engine, data, wake, lease, start_key)
+			SELECT * FROM unnest($2::text[], $3::bigint[], $4::text[], $5::bool[], $6::text[], $7::bigint[], $8::bigint[], $9::int[], $10::int[], $11::int[],
+				$17::text[], $18::int[], $19::text[], $20::int[], $21::text[])
+				AS t (id, revision, state, settled, attention, wake, lease, at, engine, data, definition, version, key, fingerprint, start_key)
 		), ` + clock + `, written AS (
 			INSERT INTO {{instances}} (id, definition, version, key, fingerprint, revision, state, settled, attention, engine, data,
 				created_at, updated_at, wake_at, lease_till)
-			SELECT t.id, t.definition, t.version, t.key, t.fingerprint, t.revision, t.state, t.settled, t.attention, t.engine, t.data,
-				clock.now, clock.now, CASE WHEN NOT t.settled THEN clock.now + nullif(t.wake, -1) * interval '1 microsecond' END,
+			SELECT t.id, t.definition, t.version, t.key, substring($1::bytea FROM t.at + t.engine + t.data FOR t.fingerprint),
+				t.revision, t.state, t.settled, t.attention, substring($1::bytea FROM t.at FOR t.engine),
+				substring($1::bytea FROM t.at + t.engine FOR t.data), clock.now, clock.now, CASE WHEN NOT t.settled THEN clock.now + nullif(t.wake, -1) * interval '1 microsecond' END,
 				clock.now + nullif(t.lease, 0) * interval '1 microsecond'
 			FROM t, clock
 			WHERE t.start_key = '' OR t.id = (SELECT k.instance_id FROM {{start_keys}} k WHERE k.key = t.start_key)
@@ -98,59 +100,84 @@ const (
 			RETURNING id)` + insertHistory + answerWritten
 )
 
-// rows are transitions as arrays.
+// rows are transitions as arrays. What is bytes goes as one value, from which the statements cut: an array of many large ones is
+// copied, on its way, as often as the driver's buffer grows.
 type rows struct {
+	bytes []byte
+
 	ids, states, attentions []string
-	expects, revisions      []int64
+	revisions               []int64
 	settled                 []bool
-	engines, data           [][]byte
 	wakes, leases           []int64
+	at                      []int32 // where in bytes a row's begin, from 1: its engine, its data, its fingerprint
+	engines, data           []int32 // how long they are; -1: the data stay as they are
 
 	history struct {
 		ids, inputs []string
 		revisions   []int64
-		entries     [][]byte
+		at, entries []int32
 	}
-	inputs struct{ ids, inputs []string } // those of the history that come from outside
 
+	expects                      []int64
+	inputs                       struct{ ids, inputs []string } // those of the history that come from outside
 	definitions, keys, startKeys []string
 	versions                     []int64
-	fingerprints                 [][]byte
+	fingerprints                 []int32
 }
 
 func rowsOf(items []batch.Item) *rows {
-	n := len(items)
-	r := &rows{
-		ids: make([]string, 0, n), states: make([]string, 0, n), attentions: make([]string, 0, n), expects: make([]int64, 0, n),
-		revisions: make([]int64, 0, n), settled: make([]bool, 0, n), engines: make([][]byte, 0, n), data: make([][]byte, 0, n),
-		wakes: make([]int64, 0, n), leases: make([]int64, 0, n),
-	}
-	r.history.ids, r.history.inputs = make([]string, 0, n), make([]string, 0, n)
-	r.history.revisions, r.history.entries = make([]int64, 0, n), make([][]byte, 0, n)
+	n, size := len(items), 0
 	for _, it := range items {
-		t := it.Transition
-		r.ids, r.states, r.attentions = append(r.ids, t.ID), append(r.states, t.State), append(r.attentions, t.Attention)
-		r.expects, r.revisions = append(r.expects, int64(t.Expect)), append(r.revisions, int64(t.Revision()))
-		r.settled = append(r.settled, t.Settled)
-		r.engines, r.data = append(r.engines, blob(t.Engine)), append(r.data, t.Data)
-		wake := int64(-1)
-		if t.Wake >= 0 {
-			wake = micros(t.Wake)
-		}
-		r.wakes, r.leases = append(r.wakes, wake), append(r.leases, micros(t.Lease))
-		for i := range t.History {
-			r.addHistory(t.ID, &t.History[i])
-		}
-		if t.Start != nil {
-			r.addStart(t.Start)
-		}
+		size += batch.Size(it.Transition)
+	}
+	r := &rows{
+		bytes: make([]byte, 0, size), ids: make([]string, 0, n), states: make([]string, 0, n), attentions: make([]string, 0, n),
+		revisions: make([]int64, 0, n), settled: make([]bool, 0, n), wakes: make([]int64, 0, n), leases: make([]int64, 0, n),
+		at: make([]int32, 0, n), engines: make([]int32, 0, n), data: make([]int32, 0, n), expects: make([]int64, 0, n),
+	}
+	r.history.ids, r.history.inputs, r.history.revisions = make([]string, 0, n), make([]string, 0, n), make([]int64, 0, n)
+	r.history.at, r.history.entries = make([]int32, 0, n), make([]int32, 0, n)
+	for _, it := range items {
+		r.add(it.Transition)
 	}
 	return r
 }
 
+// put adds bytes, and returns where they begin and how many there are.
+func (r *rows) put(b []byte) (at, length int32) {
+	at = int32(len(r.bytes)) + 1
+	r.bytes = append(r.bytes, b...)
+	return at, int32(len(b))
+}
+
+func (r *rows) add(t *saga.Transition) {
+	r.ids, r.states, r.attentions = append(r.ids, t.ID), append(r.states, t.State), append(r.attentions, t.Attention)
+	r.expects, r.revisions = append(r.expects, int64(t.Expect)), append(r.revisions, int64(t.Revision()))
+	r.settled = append(r.settled, t.Settled)
+	wake := int64(-1)
+	if t.Wake >= 0 {
+		wake = micros(t.Wake)
+	}
+	r.wakes, r.leases = append(r.wakes, wake), append(r.leases, micros(t.Lease))
+	at, engine := r.put(t.Engine)
+	_, data := r.put(t.Data)
+	if t.Data == nil && t.Start == nil {
+		data = -1
+	}
+	r.at, r.engines, r.data = append(r.at, at), append(r.engines, engine), append(r.data, data)
+	if t.Start != nil {
+		r.addStart(t.Start)
+	}
+	for i := range t.History {
+		r.addHistory(t.ID, &t.History[i])
+	}
+}
+
 func (r *rows) addHistory(id string, h *saga.HistoryRecord) {
 	r.history.ids, r.history.inputs = append(r.history.ids, id), append(r.history.inputs, h.Input)
-	r.history.revisions, r.history.entries = append(r.history.revisions, int64(h.Revision)), append(r.history.entries, blob(h.Entry))
+	at, entry := r.put(h.Entry)
+	r.history.revisions = append(r.history.revisions, int64(h.Revision))
+	r.history.at, r.history.entries = append(r.history.at, at), append(r.history.entries, entry)
 	if h.Input != "" {
 		r.inputs.ids, r.inputs.inputs = append(r.inputs.ids, id), append(r.inputs.inputs, h.Input)
 	}
@@ -163,31 +190,28 @@ func (r *rows) addStart(s *saga.Start) {
 	}
 	r.definitions, r.keys = append(r.definitions, s.Definition), append(r.keys, s.Key)
 	r.versions, r.startKeys = append(r.versions, int64(s.Version)), append(r.startKeys, startKey)
-	r.fingerprints = append(r.fingerprints, blob(s.Fingerprint))
+	_, fingerprint := r.put(s.Fingerprint)
+	r.fingerprints = append(r.fingerprints, fingerprint)
+}
+
+// args are those that the statements have in common.
+func (r *rows) args(others ...any) []any {
+	h := &r.history
+	return append([]any{
+		r.bytes, r.ids, r.revisions, r.states, flat(r.settled), r.attentions, r.wakes, r.leases, r.at, r.engines, r.data,
+		h.ids, h.revisions, h.inputs, h.at, h.entries,
+	}, others...)
 }
 
 // updateArgs are those of updateAll and updateFree.
-func (r *rows) updateArgs() []any {
-	h := &r.history
-	return []any{
-		r.ids, r.expects, r.revisions, r.states, flat(r.settled), r.attentions, flat(r.engines), flat(r.data), r.wakes, r.leases,
-		h.ids, h.revisions, h.inputs, flat(h.entries), r.inputs.ids, r.inputs.inputs,
-	}
-}
+func (r *rows) updateArgs() []any { return r.args(r.expects, r.inputs.ids, r.inputs.inputs) }
 
 // insertArgs are those of insertNew.
 func (r *rows) insertArgs() []any {
-	h := &r.history
-	for i := range r.data {
-		r.data[i] = blob(r.data[i])
-	}
-	return []any{
-		r.ids, r.definitions, r.versions, r.keys, flat(r.fingerprints), r.revisions, r.states, flat(r.settled), r.attentions, flat(r.engines),
-		h.ids, h.revisions, h.inputs, flat(h.entries), flat(r.data), r.wakes, r.leases, r.startKeys,
-	}
+	return r.args(r.definitions, r.versions, r.keys, r.fingerprints, r.startKeys)
 }
 
-// flat spares the driver reflection, which it would use for slices of these types.
+// flat spares the driver reflection, which it would use for slices of this type.
 func flat[T any](s []T) pgtype.FlatArray[T] { return s }
 
 // startKeyArgs are those of takeStartKeys; nil: there are none.

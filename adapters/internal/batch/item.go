@@ -123,8 +123,11 @@ func Size(t *saga.Transition) int {
 	for i := range t.History {
 		size += len(t.History[i].Entry)
 	}
-	if t.Start != nil && t.Start.StartKey != nil {
-		size += len(t.Start.StartKey.Response)
+	if t.Start != nil {
+		size += len(t.Start.Fingerprint)
+		if t.Start.StartKey != nil {
+			size += len(t.Start.StartKey.Response)
+		}
 	}
 	return size
 }

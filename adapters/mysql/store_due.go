@@ -33,7 +33,7 @@ func (s *Store) Claim(ctx context.Context, claim saga.Claim) ([]saga.Record, tim
 	}
 	next, err := s.nextDue(ctx, versions)
 	var records []saga.Record
-	if err == nil && next == 0 {
+	for try := 1; err == nil && next == 0 && len(records) == 0 && try <= maxLooks && (try == 1 || pause(ctx, try)); try++ {
 		err = s.db.write(ctx, func(ctx context.Context, tx *sql.Tx) (err error) {
 			records, err = s.claim(ctx, tx, versions, batch.Limit(claim.Limit), claim.Hold)
 			return err
@@ -51,8 +51,14 @@ func (s *Store) Claim(ctx context.Context, claim saga.Claim) ([]saga.Record, tim
 	return records, next, nil
 }
 
-// lookAgain is how long to wait when all that is due is locked.
-const lookAgain = 100 * time.Millisecond
+const (
+	// maxLooks is how often what is due is looked for that seems to be locked. Whoever looks through another definition's part of the
+	// index has the first row behind it locked for a moment.
+	maxLooks = 3
+
+	// lookAgain is how long to wait when all that is due is locked.
+	lookAgain = 100 * time.Millisecond
+)
 
 // nextDue returns how long it is until an instance of one of the versions is due; negative: none has a wake-up time.
 func (s *Store) nextDue(ctx context.Context, versions []saga.DefinitionVersion) (time.Duration, error) {

@@ -228,6 +228,7 @@ func (r *recorder) Commit(ctx context.Context, transitions []saga.Transition) ([
 	defer r.mu.Unlock()
 	for k, v := range verdicts {
 		if t := transitions[k]; v.Outcome == saga.Committed {
+			t.History = slices.Clone(t.History)
 			r.seen[t.ID] = append(r.seen[t.ID], t)
 		}
 	}

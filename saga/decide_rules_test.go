@@ -63,7 +63,7 @@ func TestPendingCommandDoesNotChange(t *testing.T) {
 	require.NoError(t, err)
 	d, err := w.wake(time.Second, false)
 	require.NoError(t, err)
-	require.Equal(t, first, d.effects[0].message)
+	require.Equal(t, first, *d.effects[0].message)
 	require.Equal(t, 2, d.effects[0].attempt)
 	w.ok(t, "guide", `{"ref":"G"}`)
 	for _, m := range w.inst.Outbox {

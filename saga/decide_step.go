@@ -33,7 +33,8 @@ func (t *turn) attempt(s *stepPlan, e *compensation.Entry, undo bool) {
 		t.failed(s, e, undo, err.Error())
 		return
 	}
-	t.effects = append(t.effects, effect{kind: publish, step: e.Step, run: e.Run, undo: undo, attempt: n, message: *m})
+	sent := *m
+	t.effects = append(t.effects, effect{kind: publish, step: e.Step, run: e.Run, undo: undo, attempt: n, message: &sent})
 	if f.oneway {
 		e.Succeed()
 		t.outboxTimer(1)

@@ -50,7 +50,7 @@ func (t *turn) fire(tm timer) bool {
 		t.outboxTimer(tm.Try + 1)
 		for _, m := range t.inst.Outbox {
 			if m.Oneway {
-				t.effects = append(t.effects, effect{kind: publish, step: m.Step, run: m.Run, message: m})
+				t.effects = append(t.effects, effect{kind: publish, step: m.Step, run: m.Run, message: &m})
 			}
 		}
 		return true

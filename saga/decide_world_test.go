@@ -127,8 +127,13 @@ var engine0 engine
 
 func shotOf(d decision) string {
 	head := d
-	head.next = nil
-	return fmt.Sprintf("%+v\n%s", head, shot(d.next))
+	head.next, head.effects = nil, slices.Clone(d.effects)
+	messages := ""
+	for k := range head.effects {
+		messages += fmt.Sprintf("%+v\n", head.effects[k].message)
+		head.effects[k].message = nil
+	}
+	return fmt.Sprintf("%+v\n%s%s", head, messages, shot(d.next))
 }
 
 // account: every event from outside has exactly one fate in the end, and until then it waits.
@@ -214,7 +219,7 @@ func (w *world) checkEffects(_, next *instance, _ input, d decision) error {
 	for _, e := range d.effects {
 		timer := slices.ContainsFunc(next.Timers, func(t timer) bool {
 			local := t.Kind == attemptTimer && e.kind == runLocal || t.Kind == replyTimer && e.kind == publish
-			return local && t.Step == e.step && t.Run == e.run && t.Undo == e.undo || t.Kind == outboxTimer && e.message.Oneway
+			return local && t.Step == e.step && t.Run == e.run && t.Undo == e.undo || t.Kind == outboxTimer && e.kind == publish && e.message.Oneway
 		})
 		outbox := e.kind == runLocal || slices.ContainsFunc(next.Outbox, func(m outgoing) bool {
 			return m.Step == e.step && m.Run == e.run && m.Undo == e.undo

@@ -88,7 +88,7 @@ type effect struct {
 	attempt int
 	id      string // effectID of the action; see Info
 	data    []byte
-	message outgoing
+	message *outgoing // of a publication: a copy
 }
 
 // decision is what decide answers.

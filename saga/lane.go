@@ -22,8 +22,14 @@ type lane struct {
 	wake   chan struct{} // capacity 1: the queue is not empty, or the lane is closed
 	slots  chan struct{} // taken by inputs from outside; full: senders wait
 
-	back  []*job        // inputs of the batch in the making that are to be decided again; the lane's goroutine only
+	// The lane's goroutine only:
+	back  []*job        // inputs of the batch in the making that are to be decided again
 	delay time.Duration // before that
+	used  struct {      // room of the last batch, for the next one
+		groups      []*group
+		byID        map[string]*group
+		transitions []Transition
+	}
 }
 
 // job is one input for one instance.
@@ -56,10 +62,12 @@ type jobDone struct {
 var errAbandoned = errors.New("saga: the orchestrator closed while the store was away: it is not known whether the input is recorded")
 
 func newLane(o *Orchestrator) *lane {
-	return &lane{
+	l := &lane{
 		o: o, cache: newCache(max(o.config.CacheSize/o.config.Lanes, 1)),
 		wake: make(chan struct{}, 1), slots: make(chan struct{}, o.config.LaneDepth),
 	}
+	l.used.byID = map[string]*group{}
+	return l
 }
 
 // submit gives the lane an input from outside. It waits for room, until ctx is done or the orchestrator closes.
@@ -114,6 +122,7 @@ func (l *lane) run(ctx context.Context) {
 	for range l.wake {
 		for batch := l.take(); len(batch) > 0; batch = l.take() {
 			l.process(ctx, batch)
+			l.over(batch)
 		}
 		l.mu.Lock()
 		over := l.closed && len(l.queue) == 0
@@ -129,7 +138,8 @@ func (l *lane) take() []*group {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var groups []*group
-	byID := map[string]*group{}
+	byID := l.used.byID
+	defer clear(byID)
 	n := 0
 	for ; n < len(l.queue); n++ {
 		j := l.queue[n]
@@ -141,7 +151,7 @@ func (l *lane) take() []*group {
 			if len(groups) == l.o.config.MaxBatch {
 				break
 			}
-			g = newGroup(j.id)
+			g = l.newGroup(j.id)
 			byID[j.id], groups = g, append(groups, g)
 		}
 		g.jobs = append(g.jobs, j)

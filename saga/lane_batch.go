@@ -34,10 +34,23 @@ type group struct {
 	superseded bool      // the transition was found committed, with others after it
 }
 
-func newGroup(id string) *group {
-	g := &group{id: id}
+func (l *lane) newGroup(id string) *group {
+	g, used := &group{}, &l.used.groups
+	if n := len(*used); n > 0 {
+		g, *used = (*used)[n-1], (*used)[:n-1]
+	}
+	g.id = id
 	g.jobs, g.steps, g.transition.History = g.one.jobs[:0], g.one.steps[:0], g.one.history[:0]
 	return g
+}
+
+// over gives up the groups of a batch, which nobody looks at any more.
+func (l *lane) over(groups []*group) {
+	for _, g := range groups {
+		*g = group{}
+	}
+	clear(l.used.transitions)
+	l.used.groups = append(l.used.groups, groups...)
 }
 
 // brings tells whether the group's transition consumes an input already.
@@ -77,10 +90,11 @@ func (l *lane) process(ctx context.Context, groups []*group) {
 // commit commits the groups' transitions, and does what follows from the verdicts.
 func (l *lane) commit(ctx context.Context, ready []*group) {
 	slices.SortFunc(ready, func(a, b *group) int { return strings.Compare(a.id, b.id) })
-	transitions := make([]Transition, len(ready))
-	for k, g := range ready {
-		transitions[k] = g.transition
+	transitions := l.used.transitions[:0]
+	for _, g := range ready {
+		transitions = append(transitions, g.transition)
 	}
+	l.used.transitions = transitions
 	began := time.Now()
 	for _, g := range ready {
 		g.began = began
@@ -100,7 +114,7 @@ func (l *lane) commit(ctx context.Context, ready []*group) {
 // load finds the instances of a batch: in the cache, in what a sweep brought, or in the store.
 func (l *lane) load(ctx context.Context, groups []*group) error {
 	var ids []string
-	byID := map[string]*group{}
+	var byID map[string]*group
 	for _, g := range groups {
 		if g.jobs[0].start != nil {
 			continue
@@ -121,6 +135,9 @@ func (l *lane) load(ctx context.Context, groups []*group) error {
 			}
 		}
 		if g.inst == nil {
+			if byID == nil {
+				byID = map[string]*group{}
+			}
 			ids, byID[g.id] = append(ids, g.id), g
 		}
 	}
@@ -339,11 +356,11 @@ func (l *lane) complete(g *group) (err error) {
 			t.Data = []byte{}
 		}
 	}
-	for k, s := range g.steps {
-		if t.History[k].Entry, err = s.entry.encode(); err != nil {
+	for k := range g.steps {
+		if t.History[k].Entry, err = g.steps[k].entry.encode(); err != nil {
 			return fmt.Errorf("saga: encode history of %s: %w", g.id, err)
 		}
-		if s.lease {
+		if g.steps[k].lease {
 			t.Lease = l.o.config.Lease
 		}
 	}

@@ -21,7 +21,7 @@ import (
 func (o *Orchestrator) dispatch(i *instance, effects []effect, began time.Time) {
 	for _, e := range effects {
 		if e.kind == runLocal {
-			o.runner.add(task{inst: i, effect: e, began: began})
+			o.runner.add(&task{inst: i, effect: e, began: began})
 		} else {
 			o.publisher.add(outbound{
 				topic: e.message.Topic, msg: commandMessage(i, e, cmp.Or(e.message.Replies, o.replyTopic())), instance: i.id, id: e.message.ID, oneway: e.message.Oneway,
@@ -50,7 +50,7 @@ type runner struct {
 	o *Orchestrator
 
 	mu      sync.Mutex
-	queue   []task
+	queue   []*task
 	workers int
 	closed  bool
 	running map[runningKey]atWork
@@ -82,7 +82,7 @@ func (r *runner) begin(ctx context.Context) {
 }
 
 // add queues a task. After drain has begun it does nothing: another process, or the next one, takes it over.
-func (r *runner) add(t task) {
+func (r *runner) add(t *task) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
@@ -98,15 +98,15 @@ func (r *runner) add(t task) {
 	go r.work(t)
 }
 
-func (t task) key() runningKey { return runningKey{t.inst.id, t.step, t.run, t.undo} }
+func (t *task) key() runningKey { return runningKey{t.inst.id, t.step, t.run, t.undo} }
 
 // deadline is when a task's time is over. The store's timer says so no earlier.
-func (r *runner) deadline(t task) time.Time {
+func (r *runner) deadline(t *task) time.Time {
 	return t.began.Add(timeoutOf(r.o.plan(t.inst.definition, t.inst.version).steps[t.step]))
 }
 
 // work runs tasks until none is left.
-func (r *runner) work(t task) {
+func (r *runner) work(t *task) {
 	returned := false
 	defer func() {
 		if !returned {
@@ -136,7 +136,7 @@ func (r *runner) work(t task) {
 }
 
 // lost replaces a worker whose goroutine was ended by the step (runtime.Goexit, which t.FailNow calls): its attempt has failed.
-func (r *runner) lost(t task) {
+func (r *runner) lost(t *task) {
 	o := outcome{Step: t.step, Run: t.run, Undo: t.undo, Attempt: t.effect.attempt, Kind: outcomeFailed, Reason: "the step ended its goroutine"}
 	r.o.lane(t.inst.id).add(&job{id: t.inst.id, in: input{outcome: &o}, inst: t.inst})
 	r.mu.Lock()
@@ -152,7 +152,7 @@ func (r *runner) lost(t task) {
 }
 
 // leave notes that a task is over. The caller holds the lock.
-func (r *runner) leave(t task) {
+func (r *runner) leave(t *task) {
 	w := r.running[t.key()]
 	if w.attempts--; w.attempts > 0 {
 		r.running[t.key()] = w
@@ -161,20 +161,27 @@ func (r *runner) leave(t task) {
 	}
 }
 
+// answered is an attempt's answer as an input for a lane.
+type answered struct {
+	job
+	outcome outcome
+}
+
 // attempt calls the step's function, and makes its answer an input for the lane. One that waited for a worker until its time was
 // over is not made: the store's timer speaks for it, and an undo may have begun.
-func (r *runner) attempt(t task) *job {
+func (r *runner) attempt(t *task) *job {
 	s := r.o.plan(t.inst.definition, t.inst.version).steps[t.step]
 	ctx, cancel := context.WithDeadline(r.ctx, r.deadline(t))
 	defer cancel()
 	if ctx.Err() != nil {
 		return nil
 	}
-	o := r.call(ctx, s, t)
-	return &job{id: t.inst.id, in: input{outcome: &o}, inst: t.inst}
+	j := &answered{outcome: r.call(ctx, s, t)}
+	j.job = job{id: t.inst.id, in: input{outcome: &j.outcome}, inst: t.inst}
+	return &j.job
 }
 
-func (r *runner) call(ctx context.Context, s *stepPlan, t task) outcome {
+func (r *runner) call(ctx context.Context, s *stepPlan, t *task) outcome {
 	o := outcome{Step: t.step, Run: t.run, Undo: t.undo, Attempt: t.effect.attempt, Kind: outcomeSucceeded}
 	if len(t.inst.Trace) > 0 {
 		ctx = r.o.config.Propagator.Extract(ctx, t.inst.Trace)
@@ -185,14 +192,7 @@ func (r *runner) call(ctx context.Context, s *stepPlan, t task) outcome {
 		Undo: t.undo, EffectKey: effectKey, ActionKey: actionKey,
 	})
 	began := time.Now()
-	attempt := func() ([]byte, error) { return call(ctx, s.effect(t.undo).local, r.o.config.Codec, t.data, s.name) }
-	var result []byte
-	var err error
-	if r.around == nil {
-		result, err = attempt()
-	} else {
-		result, err = r.around(ctx, attempt)
-	}
+	result, err := r.callLocal(ctx, s, t)
 	var no *Rejection
 	switch {
 	case errors.As(err, &no):
@@ -214,8 +214,16 @@ func (r *runner) call(ctx context.Context, s *stepPlan, t task) outcome {
 	return o
 }
 
+func (r *runner) callLocal(ctx context.Context, s *stepPlan, t *task) ([]byte, error) {
+	f, codec, data := s.effect(t.undo).local, r.o.config.Codec, t.data
+	if r.around == nil {
+		return call(ctx, f, codec, data, s.name)
+	}
+	return r.around(ctx, func() ([]byte, error) { return call(ctx, f, codec, data, s.name) })
+}
+
 // logAttempt logs an attempt that did not succeed. A panic is an error of the program, the others are the day's work.
-func (o *Orchestrator) logAttempt(t task, out outcome, err error) {
+func (o *Orchestrator) logAttempt(t *task, out outcome, err error) {
 	fields := watermill.LogFields{
 		"definition": t.inst.definition, "instance": t.inst.id, "key": t.inst.key, "step": effectName(t.step, t.undo, t.effect.attempt),
 		"outcome": string(out.Kind), "reason": out.Reason,

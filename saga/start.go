@@ -158,7 +158,7 @@ func (p *plan) underWay(i *instance) []effect {
 		if e := i.Ledger.Find(m.Step, m.Run); e != nil {
 			attempt = attemptsOf(e, m.Undo)
 		}
-		effects = append(effects, effect{kind: publish, step: m.Step, run: m.Run, undo: m.Undo, attempt: attempt, message: m})
+		effects = append(effects, effect{kind: publish, step: m.Step, run: m.Run, undo: m.Undo, attempt: attempt, message: &m})
 	}
 	return effects
 }

@@ -135,6 +135,10 @@ func (c *committing) write(ctx context.Context, items []batch.Item, m manner) er
 func (c *committing) tryWrite(ctx context.Context, items []batch.Item, m manner) error {
 	db := c.store.db
 	starts, updates := batch.Split(items, batch.Item.IsStart)
+	batch.ByKey(starts)
+	inserted, changed := rowsOf(starts), rowsOf(updates)
+	defer inserted.sent()
+	defer changed.sent()
 	wait := db.lockTimeout
 	if m == apart {
 		wait = min(wait, waitApart)
@@ -142,8 +146,8 @@ func (c *committing) tryWrite(ctx context.Context, items []batch.Item, m manner)
 	for try := 1; ; try++ {
 		w := &writing{db: db, m: m}
 		err := db.write(ctx, wait, func(b *pgx.Batch) {
-			w.queueStarts(b, starts)
-			w.queueUpdates(b, updates)
+			w.queueStarts(b, starts, inserted)
+			w.queueUpdates(b, changed)
 		})
 		if err == nil {
 			c.answer(starts, &w.started)
@@ -177,27 +181,26 @@ type found struct {
 
 // queueStarts queues what creates new instances: start keys first, then instances, each in their order, so that two batches do
 // not wait for each other.
-func (w *writing) queueStarts(b *pgx.Batch, items []batch.Item) {
+func (w *writing) queueStarts(b *pgx.Batch, items []batch.Item, r *rows) {
 	if len(items) == 0 {
 		return
 	}
-	batch.ByKey(items)
 	if args := startKeyArgs(items); args != nil {
 		b.Queue(w.db.sql(takeStartKeys), args...)
 	}
-	b.Queue(w.db.sql(insertNew), rowsOf(items).insertArgs()...).Query(w.started.read)
+	b.Queue(w.db.sql(insertNew), r.insertArgs()...).Query(w.started.read)
 }
 
 // queueUpdates queues the transitions of existing instances, which are in the order of their IDs.
-func (w *writing) queueUpdates(b *pgx.Batch, items []batch.Item) {
-	if len(items) == 0 {
+func (w *writing) queueUpdates(b *pgx.Batch, r *rows) {
+	if len(r.ids) == 0 {
 		return
 	}
 	statement := updateAll
 	if w.m == apart {
 		statement = updateFree
 	}
-	b.Queue(w.db.sql(statement), rowsOf(items).updateArgs()...).Query(w.updated.read)
+	b.Queue(w.db.sql(statement), r.updateArgs()...).Query(w.updated.read)
 }
 
 func (f *findings) read(rows pgx.Rows) error {

@@ -1,6 +1,9 @@
 package postgres
 
 import (
+	"strings"
+	"sync"
+
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/sagamill/sagamill/adapters/internal/batch"
@@ -28,17 +31,17 @@ const (
 	clock = `clock AS MATERIALIZED (SELECT clock_timestamp() AS now)`
 
 	updated = `t AS (
-			SELECT * FROM unnest($2::text[], $3::bigint[], $4::text[], $5::bool[], $6::text[], $7::bigint[], $8::bigint[], $9::int[], $10::int[], $11::int[],
-				$17::bigint[]) AS t (id, revision, state, settled, attention, wake, lease, at, engine, data, expect)
+			SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::bool[], $5::text[], $6::bigint[], $7::bigint[], $8::int[], $9::int[], $10::int[],
+				$16::bigint[]) AS t (id, revision, state, settled, attention, wake, lease, at, engine, data, expect)
 		), ` + clock + `, consumed AS MATERIALIZED (
-			SELECT h.instance_id, h.input FROM unnest($18::text[], $19::text[]) AS n (id, input),
+			SELECT h.instance_id, h.input FROM unnest($17::text[], $18::text[]) AS n (id, input),
 				LATERAL (SELECT h.instance_id, h.input FROM {{history}} h WHERE h.instance_id = n.id AND h.input = n.input OFFSET 0) h
 		)`
 
 	update = `written AS (
 			UPDATE {{instances}} i SET revision = t.revision, state = t.state, settled = t.settled, attention = t.attention,
-				engine = substring($1::bytea FROM t.at FOR t.engine), updated_at = clock.now,
-				data = CASE WHEN t.data < 0 THEN i.data ELSE substring($1::bytea FROM t.at + t.engine FOR t.data) END,
+				engine = substring($bytes FROM t.at FOR t.engine), updated_at = clock.now,
+				data = CASE WHEN t.data < 0 THEN i.data ELSE substring($bytes FROM t.at + t.engine FOR t.data) END,
 				wake_at = CASE WHEN NOT t.settled THEN least(i.wake_at, clock.now + nullif(t.wake, -1) * interval '1 microsecond') END,
 				lease_till = coalesce(clock.now + nullif(t.lease, 0) * interval '1 microsecond', i.lease_till)
 			FROM t, clock
@@ -46,21 +49,21 @@ const (
 
 	insertHistory = `, history AS (
 			INSERT INTO {{history}} (instance_id, revision, input, entry, at)
-			SELECT h.id, h.revision, nullif(h.input, ''), substring($1::bytea FROM h.at FOR h.entry), clock.now
-			FROM unnest($12::text[], $13::bigint[], $14::text[], $15::int[], $16::int[]) AS h (id, revision, input, at, entry), clock
+			SELECT h.id, h.revision, nullif(h.input, ''), substring($bytes FROM h.at FOR h.entry), clock.now
+			FROM unnest($11::text[], $12::bigint[], $13::text[], $14::int[], $15::int[]) AS h (id, revision, input, at, entry), clock
 			WHERE (h.id IN (SELECT id FROM written)) IS TRUE
 		)`
 
 	answerWritten = ` SELECT '' AS id, 1 AS found, '' AS input, now FROM clock
-		UNION ALL SELECT n.id, 4, '', now FROM unnest($2::text[]) AS n (id), clock WHERE (n.id IN (SELECT id FROM written)) IS NOT TRUE`
+		UNION ALL SELECT n.id, 4, '', now FROM unnest($1::text[]) AS n (id), clock WHERE (n.id IN (SELECT id FROM written)) IS NOT TRUE`
 
 	answerUpdated = answerWritten + ` UNION ALL SELECT instance_id, 2, input, now FROM consumed, clock`
 
-	// updateAll waits for locked rows.
-	updateAll = `WITH ` + updated + `, ` + update + ` RETURNING i.id)` + insertHistory + answerUpdated
+	// updateAllText waits for locked rows.
+	updateAllText = `WITH ` + updated + `, ` + update + ` RETURNING i.id)` + insertHistory + answerUpdated
 
-	// updateFree leaves out locked rows.
-	updateFree = `WITH ` + updated + `, free AS MATERIALIZED (
+	// updateFreeText leaves out locked rows.
+	updateFreeText = `WITH ` + updated + `, free AS MATERIALIZED (
 			SELECT i.id FROM t JOIN {{instances}} i ON i.id = t.id AND i.revision = t.expect
 			ORDER BY i.id FOR NO KEY UPDATE OF i SKIP LOCKED
 		), ` + update + ` AND (t.id IN (SELECT id FROM free)) IS TRUE RETURNING i.id)` + insertHistory + answerUpdated + `
@@ -82,16 +85,16 @@ const (
 			instance_id = excluded.instance_id, expires_at = excluded.expires_at
 		WHERE taken.expires_at <= clock_timestamp() AND (SELECT i.settled FROM {{instances}} i WHERE i.id = taken.instance_id)`
 
-	insertNew = `WITH t AS (
-			SELECT * FROM unnest($2::text[], $3::bigint[], $4::text[], $5::bool[], $6::text[], $7::bigint[], $8::bigint[], $9::int[], $10::int[], $11::int[],
-				$17::text[], $18::int[], $19::text[], $20::int[], $21::text[])
+	insertNewText = `WITH t AS (
+			SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::bool[], $5::text[], $6::bigint[], $7::bigint[], $8::int[], $9::int[], $10::int[],
+				$16::text[], $17::int[], $18::text[], $19::int[], $20::text[])
 				AS t (id, revision, state, settled, attention, wake, lease, at, engine, data, definition, version, key, fingerprint, start_key)
 		), ` + clock + `, written AS (
 			INSERT INTO {{instances}} (id, definition, version, key, fingerprint, revision, state, settled, attention, engine, data,
 				created_at, updated_at, wake_at, lease_till)
-			SELECT t.id, t.definition, t.version, t.key, substring($1::bytea FROM t.at + t.engine + t.data FOR t.fingerprint),
-				t.revision, t.state, t.settled, t.attention, substring($1::bytea FROM t.at FOR t.engine),
-				substring($1::bytea FROM t.at + t.engine FOR t.data), clock.now, clock.now, CASE WHEN NOT t.settled THEN clock.now + nullif(t.wake, -1) * interval '1 microsecond' END,
+			SELECT t.id, t.definition, t.version, t.key, substring($bytes FROM t.at + t.engine + t.data FOR t.fingerprint),
+				t.revision, t.state, t.settled, t.attention, substring($bytes FROM t.at FOR t.engine),
+				substring($bytes FROM t.at + t.engine FOR t.data), clock.now, clock.now, CASE WHEN NOT t.settled THEN clock.now + nullif(t.wake, -1) * interval '1 microsecond' END,
 				clock.now + nullif(t.lease, 0) * interval '1 microsecond'
 			FROM t, clock
 			WHERE t.start_key = '' OR t.id = (SELECT k.instance_id FROM {{start_keys}} k WHERE k.key = t.start_key)
@@ -100,8 +103,15 @@ const (
 			RETURNING id)` + insertHistory + answerWritten
 )
 
-// rows are transitions as arrays. What is bytes goes as one value, from which the statements cut: an array of many large ones is
-// copied, on its way, as often as the driver's buffer grows.
+// The bytes are the last argument.
+var (
+	updateAll  = strings.ReplaceAll(updateAllText, "$bytes", "$19::bytea")
+	updateFree = strings.ReplaceAll(updateFreeText, "$bytes", "$19::bytea")
+	insertNew  = strings.ReplaceAll(insertNewText, "$bytes", "$21::bytea")
+)
+
+// rows are transitions as arrays. What is bytes goes as one value, from which the statements cut, and goes last: what is before it
+// is copied as often as the driver's buffers grow.
 type rows struct {
 	bytes []byte
 
@@ -125,22 +135,33 @@ type rows struct {
 	fingerprints                 []int32
 }
 
+// buffers are *[]byte that were sent.
+var buffers sync.Pool
+
 func rowsOf(items []batch.Item) *rows {
-	n, size := len(items), 0
-	for _, it := range items {
-		size += batch.Size(it.Transition)
-	}
+	n := len(items)
 	r := &rows{
-		bytes: make([]byte, 0, size), ids: make([]string, 0, n), states: make([]string, 0, n), attentions: make([]string, 0, n),
-		revisions: make([]int64, 0, n), settled: make([]bool, 0, n), wakes: make([]int64, 0, n), leases: make([]int64, 0, n),
-		at: make([]int32, 0, n), engines: make([]int32, 0, n), data: make([]int32, 0, n), expects: make([]int64, 0, n),
+		ids: make([]string, 0, n), states: make([]string, 0, n), attentions: make([]string, 0, n), revisions: make([]int64, 0, n),
+		settled: make([]bool, 0, n), wakes: make([]int64, 0, n), leases: make([]int64, 0, n), expects: make([]int64, 0, n),
+		at: make([]int32, 0, n), engines: make([]int32, 0, n), data: make([]int32, 0, n),
 	}
 	r.history.ids, r.history.inputs, r.history.revisions = make([]string, 0, n), make([]string, 0, n), make([]int64, 0, n)
 	r.history.at, r.history.entries = make([]int32, 0, n), make([]int32, 0, n)
+	if used, ok := buffers.Get().(*[]byte); ok {
+		r.bytes = (*used)[:0]
+	}
 	for _, it := range items {
 		r.add(it.Transition)
 	}
 	return r
+}
+
+// sent lets others use the buffer: no statement with these rows is under way, and none will be.
+func (r *rows) sent() {
+	if used := r.bytes; cap(used) <= maxBytes/8 {
+		buffers.Put(&used)
+	}
+	r.bytes = nil
 }
 
 // put adds bytes, and returns where they begin and how many there are.
@@ -198,17 +219,17 @@ func (r *rows) addStart(s *saga.Start) {
 func (r *rows) args(others ...any) []any {
 	h := &r.history
 	return append([]any{
-		r.bytes, r.ids, r.revisions, r.states, flat(r.settled), r.attentions, r.wakes, r.leases, r.at, r.engines, r.data,
+		r.ids, r.revisions, r.states, flat(r.settled), r.attentions, r.wakes, r.leases, r.at, r.engines, r.data,
 		h.ids, h.revisions, h.inputs, h.at, h.entries,
 	}, others...)
 }
 
 // updateArgs are those of updateAll and updateFree.
-func (r *rows) updateArgs() []any { return r.args(r.expects, r.inputs.ids, r.inputs.inputs) }
+func (r *rows) updateArgs() []any { return r.args(r.expects, r.inputs.ids, r.inputs.inputs, r.bytes) }
 
 // insertArgs are those of insertNew.
 func (r *rows) insertArgs() []any {
-	return r.args(r.definitions, r.versions, r.keys, r.fingerprints, r.startKeys)
+	return r.args(r.definitions, r.versions, r.keys, r.fingerprints, r.startKeys, r.bytes)
 }
 
 // flat spares the driver reflection, which it would use for slices of this type.

@@ -145,11 +145,9 @@ func inTurns(ctx context.Context, n int, contestants ...func(context.Context) er
 	return middle, nil
 }
 
-// runAlone measures sagas that have the machine for themselves: by the engine, by the store's Commit, and by the floor.
+// runAlone measures sagas that have the machine for themselves, in tables that others have filled before: by the engine, by the store's
+// Commit, and by the floor.
 func runAlone(ctx context.Context, db *database, w workload, floor *floor, o options) (engine, store, bare time.Duration, err error) {
-	if err := db.empty(ctx); err != nil {
-		return 0, 0, 0, err
-	}
 	err = orchestrate(ctx, db.store, []saga.AnyDefinition{w.definition}, func(ctx context.Context, e *saga.Orchestrator) error {
 		byStore := floor.byStore(db.store)
 		middle, err := inTurns(ctx, o.alone,

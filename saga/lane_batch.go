@@ -35,9 +35,12 @@ type group struct {
 }
 
 func (l *lane) newGroup(id string) *group {
-	g, used := &group{}, &l.used.groups
-	if n := len(*used); n > 0 {
-		g, *used = (*used)[n-1], (*used)[:n-1]
+	var g *group
+	if used := &l.used.groups; len(*used) > 0 {
+		last := len(*used) - 1
+		g, *used = (*used)[last], (*used)[:last]
+	} else {
+		g = &group{}
 	}
 	g.id = id
 	g.jobs, g.steps, g.transition.History = g.one.jobs[:0], g.one.steps[:0], g.one.history[:0]

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"runtime/pprof"
 	"slices"
@@ -124,14 +125,14 @@ func profile(path string) (stop func(), err error) {
 	}, nil
 }
 
-// inTurns runs n of each, one at a time and each after the other, as the machine's mood changes, and answers how long the one in the
-// middle of each took.
+// inTurns runs n of each, one at a time, as the machine's mood changes, and answers how long the one in the middle of each took. Each
+// time they come in another order: who follows whom makes a difference of its own.
 func inTurns(ctx context.Context, n int, contestants ...func(context.Context) error) ([]time.Duration, error) {
 	took := make([][]time.Duration, len(contestants))
 	for range n {
-		for k, one := range contestants {
+		for _, k := range rand.Perm(len(contestants)) {
 			began := time.Now()
-			if err := one(ctx); err != nil {
+			if err := contestants[k](ctx); err != nil {
 				return nil, err
 			}
 			took[k] = append(took[k], time.Since(began))

@@ -54,7 +54,7 @@ func main() {
 	flag.IntVar(&o.writers, "writers", 2, "connections that the floor writes on")
 	flag.IntVar(&o.rounds, "rounds", 3, "rounds of each")
 	flag.IntVar(&o.alone, "alone", 200, "sagas of a round that are run alone, one after the other")
-	flag.StringVar(&o.workloads, "workloads", "local", "what is measured: local, waiting, recovery, several with commas, or all")
+	flag.StringVar(&o.workloads, "workloads", "local", "what is measured: local, waiting, recovery, statemachine, several with commas, or all")
 	flag.Float64Var(&o.least, "least", 0, "fail if the engine reaches less than this part of its floor (local)")
 	flag.IntVar(&o.instances, "instances", 1_000_000, "how many instances wait (waiting)")
 	flag.IntVar(&o.unfinished, "unfinished", 100_000, "how many instances a crash has left behind (recovery)")
@@ -98,7 +98,7 @@ func run(ctx context.Context, o options) error {
 	}
 	wanted := strings.Split(o.workloads, ",")
 	if o.workloads == "all" {
-		wanted = []string{"local", "waiting", "recovery"}
+		wanted = []string{"local", "waiting", "recovery", "statemachine"}
 	}
 	for _, name := range wanted {
 		var err error
@@ -109,8 +109,10 @@ func run(ctx context.Context, o options) error {
 			err = report(o)(measureWaiting(ctx, o))
 		case "recovery":
 			err = report(o)(measureRecovery(ctx, o))
+		case "statemachine":
+			err = report(o)(measureTransitions(o))
 		default:
-			err = errors.New("there is no such workload: it is local, waiting or recovery")
+			err = errors.New("there is no such workload: it is local, waiting, recovery or statemachine")
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)

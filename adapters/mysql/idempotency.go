@@ -25,10 +25,11 @@ func NewIdempotencyStore(db *DB) *IdempotencyStore { return &IdempotencyStore{db
 const (
 	insertClaim = `INSERT INTO {{idempotency}} (tenant, route, request_key, fingerprint, until) VALUES (?, ?, ?, ?, {{now}} + ?)`
 
-	selectClaim = `SELECT fingerprint, token, completed, until, holds, status, header, body, {{now}}
-		FROM {{idempotency}} WHERE tenant = ? AND route = ? AND request_key = ?`
+	whereKey   = ` WHERE tenant = ? AND route = ? AND request_key = ?`
+	whereToken = whereKey + ` AND token = ?`
 
-	whereToken = ` WHERE tenant = ? AND route = ? AND request_key = ? AND token = ?`
+	selectClaim = `SELECT fingerprint, token, completed, until, holds, status, header, body, {{now}} FROM {{idempotency}}` + whereKey
+	deleteClaim = `DELETE FROM {{idempotency}}` + whereKey
 
 	// deleteOver removes a record that is still what was found.
 	deleteOver = `DELETE FROM {{idempotency}}` + whereToken + ` AND completed = ? AND until = ?`
@@ -97,10 +98,18 @@ func (s *IdempotencyStore) begin(ctx context.Context, key idempotency.Key, f ide
 	return claim, err
 }
 
-// insert takes a key that is free.
+// insert takes a key that is free. The server draws the number before it has the key, so that it may be older than one that another
+// claim has had meanwhile, and given up: the record is inserted again under its own lock.
 func (s *IdempotencyStore) insert(ctx context.Context, tx *sql.Tx, key idempotency.Key, f idempotency.Fingerprint, lease time.Duration) (idempotency.Claim, error) {
-	result, err := tx.ExecContext(ctx, s.db.sql(insertClaim), keyArgs(key, f[:], microseconds(lease))...)
+	args := keyArgs(key, f[:], microseconds(lease))
+	result, err := tx.ExecContext(ctx, s.db.sql(insertClaim), args...)
 	if err != nil {
+		return idempotency.Claim{}, err
+	}
+	if _, err := exec(ctx, tx, s.db.sql(deleteClaim), keyArgs(key)...); err != nil {
+		return idempotency.Claim{}, err
+	}
+	if result, err = tx.ExecContext(ctx, s.db.sql(insertClaim), args...); err != nil {
 		return idempotency.Claim{}, err
 	}
 	token, err := result.LastInsertId()

@@ -111,6 +111,29 @@ func TestRenewedToTheSame(t *testing.T) {
 	require.ErrorIs(t, keys.Renew(t.Context(), requestKey("k"), claim.Token, time.Minute), idempotency.ErrFenced)
 }
 
+// A token is newer than all that were given before the key was free, however long its claim has waited for that.
+func TestIdempotencyTokenOfAClaimThatWaited(t *testing.T) {
+	t.Parallel()
+	d := newDatabase(t)
+	keys := sagamysql.NewIdempotencyStore(d.open())
+	k := requestKey("k")
+	foreign := d.foreign(`INSERT INTO ` + d.table("idempotency") + ` (tenant, route, request_key, fingerprint, until)
+		VALUES ('` + k.Tenant + `', '` + k.Route + `', '` + k.Key + `', '', 4000000000000000)`)
+	claims := make(chan idempotency.Claim, 1)
+	go func() {
+		claim, err := keys.Begin(t.Context(), requestKey("k"), idempotency.Fingerprint{}, time.Minute)
+		assert.NoError(t, err)
+		claims <- claim
+	}()
+	require.Eventually(t, func() bool { return d.waiting() == 1 }, 30*time.Second, lockTick)
+	meanwhile, err := keys.Begin(t.Context(), requestKey("another"), idempotency.Fingerprint{}, time.Minute)
+	require.NoError(t, err)
+	require.NoError(t, foreign.Rollback())
+	claim := <-claims
+	require.Equal(t, idempotency.Acquired, claim.State)
+	require.Greater(t, claim.Token, meanwhile.Token)
+}
+
 func TestIdempotencyStoreAway(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)

@@ -35,7 +35,7 @@ func (db *DB) Statements() map[string][]string {
 		selectByIDs:    {byID}, selectByKey: {byBusinessKey}, selectHistory: {"using sagamill_history_pkey"},
 		claimDue: {"using sagamill_instances_due", byID}, selectNextDue: {"using sagamill_instances_due"},
 		touchAll: {byID}, touchFree: {byID}, deleteSettled: {byID, "using sagamill_start_keys_instance", "using sagamill_history_pkey"},
-		selectClaim: {byRequestKey}, replaceClaim: {byRequestKey}, renewClaim: {byRequestKey}, completeClaim: {byRequestKey},
+		selectClaim: {byRequestKey}, drawToken: {byRequestKey}, replaceClaim: {byRequestKey}, renewClaim: {byRequestKey}, completeClaim: {byRequestKey},
 		releaseClaim: {byRequestKey}, deleteOver: {byRequestKey},
 		selectUnheld: {"using sagamill_idempotency_until"}, selectHeld: {"using sagamill_idempotency_until"},
 	}

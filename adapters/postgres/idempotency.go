@@ -23,9 +23,14 @@ var _ idempotency.Store = (*IdempotencyStore)(nil)
 func NewIdempotencyStore(db *DB) *IdempotencyStore { return &IdempotencyStore{db: db} }
 
 const (
+	// insertClaim takes a key that is free.
 	insertClaim = `INSERT INTO {{idempotency}} (tenant, route, key, fingerprint, token, until)
-		VALUES ($1, $2, $3, $4, nextval($5::text::regclass), clock_timestamp() + $6::bigint * interval '1 microsecond')
-		ON CONFLICT DO NOTHING RETURNING token`
+		VALUES ($1, $2, $3, $4, 0, clock_timestamp() + $5::bigint * interval '1 microsecond') ON CONFLICT DO NOTHING`
+
+	// drawToken gives a key that was taken just now its token. A token drawn before the key was held could be older than one that
+	// another claim had meanwhile, and has given up.
+	drawToken = `UPDATE {{idempotency}} SET token = nextval($4::text::regclass)
+		WHERE tenant = $1 AND route = $2 AND key = $3 AND token = 0 RETURNING token`
 
 	selectClaim = `SELECT fingerprint, token, completed, until, holds, status, header, body, clock_timestamp()
 		FROM {{idempotency}} WHERE tenant = $1 AND route = $2 AND key = $3`
@@ -71,7 +76,8 @@ func (s *IdempotencyStore) begin(ctx context.Context, key idempotency.Key, f ide
 	var now time.Time
 	err := s.write(ctx, func(b *pgx.Batch) {
 		token, record = nil, nil
-		b.Queue(s.db.sql(insertClaim), key.Tenant, key.Route, key.Key, f[:], s.sequence(), micros(lease)).Query(readToken(&token))
+		b.Queue(s.db.sql(insertClaim), key.Tenant, key.Route, key.Key, f[:], micros(lease))
+		b.Queue(s.db.sql(drawToken), key.Tenant, key.Route, key.Key, s.sequence()).Query(readToken(&token))
 		b.Queue(s.db.sql(selectClaim), key.Tenant, key.Route, key.Key).Query(func(rows pgx.Rows) (err error) {
 			for rows.Next() {
 				if record, now, err = scanClaim(rows); err != nil {

@@ -78,6 +78,29 @@ func TestIdempotencyStoreOfTwoProcesses(t *testing.T) {
 	require.Equal(t, map[idempotency.State]int{idempotency.Acquired: 1, idempotency.InFlight: 31}, count)
 }
 
+// A token is newer than all that were given before the key was free, however long its claim has waited for that.
+func TestIdempotencyTokenOfAClaimThatWaited(t *testing.T) {
+	t.Parallel()
+	d := newDatabase(t)
+	keys := postgres.NewIdempotencyStore(d.open())
+	k := requestKey("k")
+	foreign := d.foreign(`INSERT INTO ` + d.table("idempotency") + ` (tenant, route, key, fingerprint, token, until)
+		VALUES ('` + k.Tenant + `', '` + k.Route + `', '` + k.Key + `', '', 1000000, now() + interval '1 day')`)
+	claims := make(chan idempotency.Claim, 1)
+	go func() {
+		claim, err := keys.Begin(t.Context(), requestKey("k"), idempotency.Fingerprint{}, time.Minute)
+		assert.NoError(t, err)
+		claims <- claim
+	}()
+	require.Eventually(t, func() bool { return d.waiting() == 1 }, 30*time.Second, 5*time.Millisecond)
+	meanwhile, err := keys.Begin(t.Context(), requestKey("another"), idempotency.Fingerprint{}, time.Minute)
+	require.NoError(t, err)
+	require.NoError(t, foreign.Rollback(t.Context()))
+	claim := <-claims
+	require.Equal(t, idempotency.Acquired, claim.State)
+	require.Greater(t, claim.Token, meanwhile.Token)
+}
+
 // A repeated request is answered without a write.
 func TestIdempotencyReplayWritesNothing(t *testing.T) {
 	t.Parallel()

@@ -42,7 +42,7 @@ var serverMutants = []mutant{
 			`func (db *DB) sql(text string) string {`,
 			`func (db *DB) sql(text string) string {
 			if PLANTED {
-				text = strings.Replace(text, "nextval($5::text::regclass)", "length($5::text) * 0 + 1 + coalesce((SELECT max(token) FROM {{idempotency}}), 0)", 1)
+				text = strings.Replace(text, "nextval($4::text::regclass)", "length($4::text) * 0 + 1 + coalesce((SELECT max(token) FROM {{idempotency}}), 0)", 1)
 			}`,
 		}},
 		"adapters/postgres", "TestIdempotencyStore/tokens_grow TestIdempotencyStore/tokens_are_never_given_twice",
@@ -123,6 +123,22 @@ var serverMutants = []mutant{
 			expanded := db.expand(text)`,
 		}},
 		"adapters/mysql", "TestIdempotencyStore/tokens_grow TestIdempotencyStore/tokens_are_never_given_twice",
+	},
+	{
+		"token before the key is held, mysql", "a claim that waited has a token older than those given meanwhile",
+		"adapters/mysql/idempotency.go", []edit{{
+			`if result, err = tx.ExecContext(ctx, s.db.sql(insertClaim), args...); err != nil {`,
+			`if PLANTED {
+				first := int64(0)
+				first, err = result.LastInsertId()
+				if err == nil {
+					_, err = tx.ExecContext(ctx, s.db.sql("INSERT INTO {{idempotency}} (tenant, route, request_key, fingerprint, until, token) VALUES (?, ?, ?, ?, {{now}} + ?, ?)"), append(args, first)...)
+				}
+				return idempotency.Claim{State: idempotency.Acquired, Token: idempotency.Token(first)}, err
+			}
+			if result, err = tx.ExecContext(ctx, s.db.sql(insertClaim), args...); err != nil {`,
+		}},
+		"adapters/mysql", "TestIdempotencyTokenOfAClaimThatWaited",
 	},
 	{
 		"fence removed, mysql", "who holds a key no more is not told so",

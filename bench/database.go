@@ -24,6 +24,7 @@ type database struct {
 	write writeBatch
 
 	pool     *pgxpool.Pool // nil: it is none of PostgreSQL's
+	schema   string        // in it
 	empty    func(ctx context.Context) error
 	counters func(ctx context.Context) (counters, error)
 	close    func()
@@ -49,15 +50,20 @@ func open(ctx context.Context, store string) (*database, error) {
 	return nil, fmt.Errorf("-store is %q: it is sqlite: or postgres://...", store)
 }
 
-func openPostgres(ctx context.Context, url string) (*database, error) {
+// newPool makes a pool whose connections find their tables in a schema.
+func newPool(ctx context.Context, url, schema string, connections int32) (*pgxpool.Pool, error) {
 	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		return nil, err
 	}
-	schema := "sagamill_bench_" + strings.ToLower(rand.Text()[:8])
-	config.MaxConns = 16
+	config.MaxConns = connections
 	config.ConnConfig.RuntimeParams["search_path"] = schema
-	pool, err := pgxpool.NewWithConfig(ctx, config)
+	return pgxpool.NewWithConfig(ctx, config)
+}
+
+func openPostgres(ctx context.Context, url string) (*database, error) {
+	schema := "sagamill_bench_" + strings.ToLower(rand.Text()[:8])
+	pool, err := newPool(ctx, url, schema, 16)
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +79,7 @@ func openPostgres(ctx context.Context, url string) (*database, error) {
 	}
 	f := newPostgresFloor(pool, quoted)
 	return &database{
-		store: postgres.NewStore(db), write: f.write, close: drop, pool: pool,
+		store: postgres.NewStore(db), write: f.write, close: drop, pool: pool, schema: schema,
 		empty: func(ctx context.Context) error {
 			_, err := pool.Exec(ctx, fmt.Sprintf(`TRUNCATE %[1]s.sagamill_instances, %[1]s.sagamill_history, %[1]s.sagamill_start_keys`, quoted))
 			if err == nil {

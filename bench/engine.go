@@ -56,8 +56,12 @@ func workloads(steps int) []workload {
 }
 
 // orchestrate runs an orchestrator on a store while do works with it.
-func orchestrate(ctx context.Context, store saga.Store, definitions []saga.AnyDefinition, do func(context.Context, *saga.Orchestrator) error) (err error) {
-	o, err := saga.NewOrchestrator(store, saga.OrchestratorConfig{Definitions: definitions}, watermill.NopLogger{})
+func orchestrate(ctx context.Context, store saga.Store, definitions []saga.AnyDefinition, do func(context.Context, *saga.Orchestrator) error) error {
+	return orchestrateWith(ctx, store, saga.OrchestratorConfig{Definitions: definitions}, do)
+}
+
+func orchestrateWith(ctx context.Context, store saga.Store, config saga.OrchestratorConfig, do func(context.Context, *saga.Orchestrator) error) (err error) {
+	o, err := saga.NewOrchestrator(store, config, watermill.NopLogger{})
 	if err != nil {
 		return err
 	}

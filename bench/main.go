@@ -28,6 +28,7 @@ import (
 
 type options struct {
 	store    string
+	broker   string
 	sagas    int
 	steps    int
 	inflight int
@@ -47,6 +48,7 @@ type options struct {
 func main() {
 	var o options
 	flag.StringVar(&o.store, "store", "sqlite:", "sqlite: (a scratch file), or postgres://...; a schema is made there, and dropped")
+	flag.StringVar(&o.broker, "broker", "redis://127.0.0.1:6379/9", "redis://..., or sql: tables in the store's database (commands)")
 	flag.IntVar(&o.sagas, "sagas", 5000, "how many sagas a round has")
 	flag.IntVar(&o.steps, "steps", 4, "local steps of a saga")
 	flag.IntVar(&o.inflight, "inflight", 2048, "sagas that are under way at one time")
@@ -54,8 +56,8 @@ func main() {
 	flag.IntVar(&o.writers, "writers", 2, "connections that the floor writes on")
 	flag.IntVar(&o.rounds, "rounds", 3, "rounds of each")
 	flag.IntVar(&o.alone, "alone", 200, "sagas of a round that are run alone, one after the other")
-	flag.StringVar(&o.workloads, "workloads", "local", "what is measured: local, waiting, recovery, statemachine, several with commas, or all")
-	flag.Float64Var(&o.least, "least", 0, "fail if the engine reaches less than this part of its floor (local)")
+	flag.StringVar(&o.workloads, "workloads", "local", "what is measured: local, commands, waiting, recovery, statemachine, several with commas, or all")
+	flag.Float64Var(&o.least, "least", 0, "fail if the engine reaches less than this part of its floor (local), or of raw Watermill (commands)")
 	flag.IntVar(&o.instances, "instances", 1_000_000, "how many instances wait (waiting)")
 	flag.IntVar(&o.unfinished, "unfinished", 100_000, "how many instances a crash has left behind (recovery)")
 	flag.BoolVar(&o.json, "json", false, "print the figures as JSON")
@@ -63,6 +65,13 @@ func main() {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
+	if setup := os.Getenv(childEnv); setup != "" {
+		if err := participate(ctx, setup); err != nil {
+			fmt.Fprintln(os.Stderr, "bench: participant:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	if err := run(ctx, o); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
@@ -98,7 +107,7 @@ func run(ctx context.Context, o options) error {
 	}
 	wanted := strings.Split(o.workloads, ",")
 	if o.workloads == "all" {
-		wanted = []string{"local", "waiting", "recovery", "statemachine"}
+		wanted = []string{"local", "commands", "waiting", "recovery", "statemachine"}
 	}
 	for _, name := range wanted {
 		var err error
@@ -109,10 +118,12 @@ func run(ctx context.Context, o options) error {
 			err = report(o)(measureWaiting(ctx, o))
 		case "recovery":
 			err = report(o)(measureRecovery(ctx, o))
+		case "commands":
+			err = report(o)(measureCommands(ctx, o))
 		case "statemachine":
 			err = report(o)(measureTransitions(o))
 		default:
-			err = errors.New("there is no such workload: it is local, waiting, recovery or statemachine")
+			err = errors.New("there is no such workload: it is local, commands, waiting, recovery or statemachine")
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)

@@ -102,14 +102,14 @@ func (s *IdempotencyStore) begin(ctx context.Context, key idempotency.Key, f ide
 // claim has had meanwhile, and given up: the record is inserted again under its own lock.
 func (s *IdempotencyStore) insert(ctx context.Context, tx *sql.Tx, key idempotency.Key, f idempotency.Fingerprint, lease time.Duration) (idempotency.Claim, error) {
 	args := keyArgs(key, f[:], microseconds(lease))
-	result, err := tx.ExecContext(ctx, s.db.sql(insertClaim), args...)
-	if err != nil {
+	if _, err := exec(ctx, tx, s.db.sql(insertClaim), args...); err != nil {
 		return idempotency.Claim{}, err
 	}
 	if _, err := exec(ctx, tx, s.db.sql(deleteClaim), keyArgs(key)...); err != nil {
 		return idempotency.Claim{}, err
 	}
-	if result, err = tx.ExecContext(ctx, s.db.sql(insertClaim), args...); err != nil {
+	result, err := tx.ExecContext(ctx, s.db.sql(insertClaim), args...)
+	if err != nil {
 		return idempotency.Claim{}, err
 	}
 	token, err := result.LastInsertId()

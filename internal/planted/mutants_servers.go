@@ -127,16 +127,19 @@ var serverMutants = []mutant{
 	{
 		"token before the key is held, mysql", "a claim that waited has a token older than those given meanwhile",
 		"adapters/mysql/idempotency.go", []edit{{
-			`if result, err = tx.ExecContext(ctx, s.db.sql(insertClaim), args...); err != nil {`,
+			`if _, err := exec(ctx, tx, s.db.sql(deleteClaim), keyArgs(key)...); err != nil {
+		return idempotency.Claim{}, err
+	}`,
 			`if PLANTED {
-				first := int64(0)
-				first, err = result.LastInsertId()
-				if err == nil {
-					_, err = tx.ExecContext(ctx, s.db.sql("INSERT INTO {{idempotency}} (tenant, route, request_key, fingerprint, until, token) VALUES (?, ?, ?, ?, {{now}} + ?, ?)"), append(args, first)...)
+				var first int64
+				if err := tx.QueryRowContext(ctx, "SELECT LAST_INSERT_ID()").Scan(&first); err != nil {
+					return idempotency.Claim{}, err
 				}
-				return idempotency.Claim{State: idempotency.Acquired, Token: idempotency.Token(first)}, err
+				return idempotency.Claim{State: idempotency.Acquired, Token: idempotency.Token(first)}, nil
 			}
-			if result, err = tx.ExecContext(ctx, s.db.sql(insertClaim), args...); err != nil {`,
+			if _, err := exec(ctx, tx, s.db.sql(deleteClaim), keyArgs(key)...); err != nil {
+		return idempotency.Claim{}, err
+	}`,
 		}},
 		"adapters/mysql", "TestIdempotencyTokenOfAClaimThatWaited",
 	},

@@ -33,10 +33,11 @@ type OrchestratorConfig struct {
 	LaneDepth int
 	// MaxBatch bounds the instances of one batch. Default 256.
 	MaxBatch int
-	// Workers bounds the local steps that run at one time. Default 256.
+	// Workers bounds the local steps that run at one time. When all are busy, the next one goes to the definition that has the
+	// fewest at work. Default 256.
 	Workers int
-	// StepQueue bounds the local steps that wait for a worker before new sagas are held back. An attempt's time runs while it
-	// waits, so the queue should not take longer than the steps' Timeout. Default 1024.
+	// StepQueue bounds the local steps of a definition that wait for a worker before new sagas of it are held back. An attempt's
+	// time runs while it waits, so the queue should not take longer than the steps' Timeout. Default 1024.
 	StepQueue int
 	// Publishers is the number of goroutines that publish. Default 4.
 	Publishers int

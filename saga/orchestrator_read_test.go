@@ -308,3 +308,39 @@ func TestCacheOfOneInstance(t *testing.T) {
 		require.Equal(t, 50, done.count("charge"))
 	})
 }
+
+// A definition whose steps are slow does not hold up another: neither its starts nor, when a worker becomes free, its steps.
+func TestWorkersAreSharedBetweenDefinitions(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		done := &rigWorld{}
+		slow, letGo := parked(done)
+		quick := saga.Linear("quick", saga.Do("hurry", func(ctx context.Context, _ rigData) error { done.do(ctx); return nil }).NoUndo("it leaves nothing"))
+		config := rigOf(slow, quick)
+		config.Workers, config.StepQueue = 2, 3
+		o := runRig(t, memory.NewStore(), config)
+		for n := range 5 {
+			startSaga(t, slow, o, fmt.Sprint(n), rigData{})
+			synctest.Wait()
+		}
+		for n := range 2 {
+			startSaga(t, quick, o, fmt.Sprint(n), rigData{})
+		}
+		synctest.Wait()
+		require.Len(t, done.list(), 2, "all workers are busy")
+		letGo <- struct{}{}
+		synctest.Wait()
+		names := done.list()
+		require.Len(t, names, 5)
+		require.Contains(t, names[2], "hurry")
+		require.Contains(t, names[3], "hurry")
+		require.Contains(t, names[4], "park")
+		for n := range 2 {
+			waitSettled(t, quick, o, fmt.Sprint(n))
+		}
+		close(letGo)
+		for n := range 5 {
+			waitSettled(t, slow, o, fmt.Sprint(n))
+		}
+	})
+}

@@ -50,12 +50,11 @@ type runner struct {
 	o *Orchestrator
 
 	mu      sync.Mutex
-	queue   []*task
+	queue   taskQueue
 	workers int
 	closed  bool
 	running map[runningKey]atWork
 	idle    sync.WaitGroup
-	room    chan struct{} // capacity 1: the queue has become shorter
 
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
@@ -73,7 +72,7 @@ type atWork struct {
 }
 
 func newRunner(o *Orchestrator) *runner {
-	return &runner{o: o, running: map[runningKey]atWork{}, room: make(chan struct{}, 1), stop: make(chan struct{})}
+	return &runner{o: o, running: map[runningKey]atWork{}, stop: make(chan struct{})}
 }
 
 func (r *runner) begin(ctx context.Context) {
@@ -90,10 +89,11 @@ func (r *runner) add(t *task) {
 	}
 	r.running[t.key()] = atWork{attempts: r.running[t.key()].attempts + 1, since: time.Now(), until: r.deadline(t)}
 	if r.workers == r.o.config.Workers {
-		r.queue = append(r.queue, t)
+		r.queue.add(t)
 		return
 	}
 	r.workers++
+	r.queue.line(t.inst.definition).atWork++
 	r.idle.Add(1)
 	go r.work(t)
 }
@@ -119,20 +119,28 @@ func (r *runner) work(t *task) {
 			r.o.lane(j.id).add(j)
 		}
 		r.mu.Lock()
-		r.leave(t)
-		if len(r.queue) == 0 || r.closed {
-			r.workers--
-			r.mu.Unlock()
+		t = r.nextAfter(t)
+		r.mu.Unlock()
+		if t == nil {
 			returned = true
 			return
 		}
-		t, r.queue = r.queue[0], r.queue[1:]
-		r.mu.Unlock()
-		select {
-		case r.room <- struct{}{}:
-		default:
-		}
 	}
+}
+
+// nextAfter notes that a worker's task is over, and answers its next one; nil: it has none, and ends. The caller holds the lock.
+func (r *runner) nextAfter(t *task) (next *task) {
+	r.leave(t)
+	r.queue.line(t.inst.definition).atWork--
+	if !r.closed {
+		next = r.queue.next()
+	}
+	if next == nil {
+		r.workers--
+		return nil
+	}
+	r.queue.line(next.inst.definition).atWork++
+	return next
 }
 
 // lost replaces a worker whose goroutine was ended by the step (runtime.Goexit, which t.FailNow calls): its attempt has failed.
@@ -141,14 +149,10 @@ func (r *runner) lost(t *task) {
 	r.o.lane(t.inst.id).add(&job{id: t.inst.id, in: input{outcome: &o}, inst: t.inst})
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.leave(t)
-	if len(r.queue) == 0 || r.closed {
-		r.workers--
-		return
+	if t = r.nextAfter(t); t != nil {
+		r.idle.Add(1)
+		go r.work(t)
 	}
-	t, r.queue = r.queue[0], r.queue[1:]
-	r.idle.Add(1)
-	go r.work(t)
 }
 
 // leave notes that a task is over. The caller holds the lock.
@@ -261,28 +265,28 @@ func (r *runner) isRunning(instance, step string, run int, undo bool) bool {
 	return running
 }
 
-// queueRoom tells how many tasks may still be queued before new work should be held back.
-func (r *runner) queueRoom() int {
+// queueRoom tells how many tasks of a definition may still be queued before new work should be held back, and what is told when
+// there may be more.
+func (r *runner) queueRoom(definition string) (int, *taskLine) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.o.config.StepQueue - len(r.queue)
+	l := r.queue.line(definition)
+	return r.o.config.StepQueue - len(l.tasks), l
 }
 
-// waitRoom holds a new saga back while too many steps wait for a worker.
-func (r *runner) waitRoom(ctx context.Context) error {
-	for r.queueRoom() <= 0 {
+// waitRoom holds a new saga back while too many steps of its definition wait for a worker.
+func (r *runner) waitRoom(ctx context.Context, definition string) error {
+	room, line := r.queueRoom(definition)
+	for ; room <= 0; room, _ = r.queueRoom(definition) {
 		select {
-		case <-r.room:
+		case <-line.room:
 		case <-ctx.Done():
 			return fmt.Errorf("saga: waiting for local steps to be done: %w", context.Cause(ctx))
 		case <-r.o.closing:
 			return ErrClosed
 		}
 	}
-	select {
-	case r.room <- struct{}{}: // pass it on: others may wait, too
-	default:
-	}
+	line.signal() // pass it on: others may wait, too
 	return nil
 }
 
@@ -325,10 +329,10 @@ func (r *runner) renewOnce(ctx context.Context) {
 func (r *runner) drain(timeout time.Duration) (err error) {
 	r.mu.Lock()
 	r.closed = true
-	for _, t := range r.queue { // not begun: whoever comes next finds them in the store
+	for _, t := range r.queue.all() { // not begun: whoever comes next finds them in the store
 		r.leave(t)
 	}
-	r.queue = nil
+	r.queue = taskQueue{}
 	r.mu.Unlock()
 	idle := make(chan struct{})
 	go func() {

@@ -62,7 +62,7 @@ func (d *Definition[S, E, D]) Start(ctx context.Context, o *Orchestrator, params
 	if err := o.ready(ctx); err != nil {
 		return none, err
 	}
-	if err := o.runner.waitRoom(ctx); err != nil {
+	if err := o.runner.waitRoom(ctx, d.Name()); err != nil {
 		return none, err
 	}
 	done, err := o.do(ctx, j)

@@ -67,8 +67,9 @@ func (s *steppedOrchestrator) Lane(ctx context.Context, k int) { s.turn(ctx, s.o
 
 // Tasks names the attempts of local steps that wait.
 func (s *steppedOrchestrator) Tasks() []string {
-	names := make([]string, len(s.o.runner.queue))
-	for k, t := range s.o.runner.queue {
+	waiting := s.o.runner.queue.all()
+	names := make([]string, len(waiting))
+	for k, t := range waiting {
 		names[k] = effectName(t.step, t.undo, t.effect.attempt)
 	}
 	return names
@@ -77,8 +78,8 @@ func (s *steppedOrchestrator) Tasks() []string {
 // Task makes one of them.
 func (s *steppedOrchestrator) Task(k int) (deliver func()) {
 	r := s.o.runner
-	t := r.queue[k]
-	r.queue = slices.Delete(slices.Clone(r.queue), k, k+1)
+	t := r.queue.all()[k]
+	r.queue.remove(t)
 	j := r.attempt(t)
 	return func() {
 		r.mu.Lock()

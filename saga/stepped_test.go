@@ -21,7 +21,7 @@ func NewStepped(ctx context.Context, store Store, config OrchestratorConfig) (*S
 }
 
 // Tasks is the number of attempts of local steps that wait.
-func (s *Stepped) Tasks() int { return len(s.o.runner.queue) }
+func (s *Stepped) Tasks() int { return s.o.runner.queue.n }
 
 // Task makes an attempt of a local step, and hands its outcome over.
 func (s *Stepped) Task(k int) { s.steppedOrchestrator.Task(k)() }

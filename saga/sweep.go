@@ -78,16 +78,30 @@ func (s *sweeper) pause(ctx context.Context, atMost time.Duration) {
 	}
 }
 
-// once claims what is due and gives it to the lanes. It answers how long to wait at most until the next time.
-func (s *sweeper) once(ctx context.Context) time.Duration {
-	room := s.o.runner.queueRoom()
+// room tells how many instances may be claimed now, and of which definitions: not of those that have too many steps waiting.
+func (s *sweeper) room() (definitions []DefinitionVersion, room int) {
+	room = s.o.config.StepQueue
 	for _, l := range s.o.lanes {
 		room = min(room, s.o.config.LaneDepth-l.length())
 	}
+	for _, d := range s.o.known() {
+		if its, _ := s.o.runner.queueRoom(d.Name); its > 0 {
+			definitions, room = append(definitions, d), min(room, its)
+		}
+	}
+	if len(definitions) == 0 {
+		return nil, 0
+	}
+	return definitions, room
+}
+
+// once claims what is due and gives it to the lanes. It answers how long to wait at most until the next time.
+func (s *sweeper) once(ctx context.Context) time.Duration {
+	definitions, room := s.room()
 	if room <= 0 {
 		return s.o.config.PollInterval
 	}
-	records, next, err := s.o.store.Claim(ctx, Claim{Definitions: s.o.known(), Limit: min(room, s.o.config.MaxBatch), Hold: s.o.config.Lease})
+	records, next, err := s.o.store.Claim(ctx, Claim{Definitions: definitions, Limit: min(room, s.o.config.MaxBatch), Hold: s.o.config.Lease})
 	if err != nil {
 		if ctx.Err() == nil {
 			s.o.failing(ctx, "claim", err)

@@ -4,6 +4,14 @@ package main
 
 var shellMutants = []mutant{
 	{
+		"workers are not shared", "a definition with many slow steps keeps all workers to itself",
+		"saga/run_queue.go", []edit{{
+			`if len(l.tasks) > 0 && (best < 0 || l.atWork < q.order[best].atWork) {`,
+			`if len(l.tasks) > 0 && (best < 0 || !PLANTED && l.atWork < q.order[best].atWork) {`,
+		}},
+		"saga", "TestWorkersAreSharedBetweenDefinitions",
+	},
+	{
 		"step under Run's context", "the end of Run's context cancels what is under way",
 		"saga/orchestrator.go", []edit{{
 			`work, abandon := context.WithCancel(context.WithoutCancel(ctx))`,

@@ -25,13 +25,13 @@ var shellMutants = []mutant{
 	{
 		"compensation under the caller's context", "who goes away stops the undoing of what he began",
 		"saga/run.go", []edit{{
-			`room    chan struct{} // capacity 1`,
+			`queue   taskQueue`,
 			`callers context.Context // of who began the last saga
-			room    chan struct{} // capacity 1`,
+			queue   taskQueue`,
 		}, {
-			`for r.queueRoom() <= 0 {`,
+			`room, line := r.queueRoom(definition)`,
 			`r.callers = ctx
-			for r.queueRoom() <= 0 {`,
+			room, line := r.queueRoom(definition)`,
 		}, {
 			`ctx, cancel := context.WithDeadline(r.ctx, r.deadline(t))`,
 			`ctx := r.ctx

@@ -241,7 +241,7 @@ func runCommands(ctx context.Context, o options, raw bool) (perSecond float64, e
 	defer db.close()
 	c := conversation{
 		Store: o.store, Schema: db.schema, Broker: o.broker, Prefix: "b" + strings.TrimPrefix(db.schema, "sagamill_bench_") + "-",
-		Steps: o.steps, Subscribers: 8, Raw: raw,
+		Steps: o.steps, Subscribers: o.subscribers, Raw: raw,
 	}
 	defer c.forget(context.WithoutCancel(ctx))
 	end, err := c.connect(ctx)

@@ -27,17 +27,19 @@ import (
 )
 
 type options struct {
-	store    string
-	broker   string
-	sagas    int
-	steps    int
-	inflight int
-	batch    int
-	writers  int
-	rounds   int
-	alone    int
-	json     bool
-	profile  string
+	store  string
+	broker string
+
+	subscribers int
+	sagas       int
+	steps       int
+	inflight    int
+	batch       int
+	writers     int
+	rounds      int
+	alone       int
+	json        bool
+	profile     string
 
 	workloads  string
 	least      float64
@@ -49,6 +51,7 @@ func main() {
 	var o options
 	flag.StringVar(&o.store, "store", "sqlite:", "sqlite: (a scratch file), or postgres://...; a schema is made there, and dropped")
 	flag.StringVar(&o.broker, "broker", "redis://127.0.0.1:6379/9", "redis://..., or sql: tables in the store's database (commands)")
+	flag.IntVar(&o.subscribers, "subscribers", 16, "subscribers for each topic in each process (commands)")
 	flag.IntVar(&o.sagas, "sagas", 5000, "how many sagas a round has")
 	flag.IntVar(&o.steps, "steps", 4, "local steps of a saga")
 	flag.IntVar(&o.inflight, "inflight", 2048, "sagas that are under way at one time")
@@ -102,7 +105,7 @@ type figures struct {
 }
 
 func run(ctx context.Context, o options) error {
-	if o.sagas < 1 || o.steps < 1 || o.inflight < 1 || o.batch < 1 || o.writers < 1 || o.rounds < 1 || o.alone < 1 {
+	if o.sagas < 1 || o.steps < 1 || o.inflight < 1 || o.batch < 1 || o.writers < 1 || o.rounds < 1 || o.alone < 1 || o.subscribers < 1 {
 		return errors.New("all numbers must be positive")
 	}
 	wanted := strings.Split(o.workloads, ",")

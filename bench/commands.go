@@ -227,7 +227,7 @@ func startParticipant(ctx context.Context, c conversation) (stop func(), err err
 	stop = func() { _ = in.Close(); _ = child.Wait() }
 	if line, err := bufio.NewReader(out).ReadString('\n'); line != "ready\n" {
 		stop()
-		return nil, fmt.Errorf("the participant does not begin: %q, %w", line, err)
+		return nil, errors.Join(fmt.Errorf("the participant does not begin: it says %q", line), err)
 	}
 	return stop, nil
 }

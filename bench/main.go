@@ -9,6 +9,9 @@
 // All are measured in turns, in one run, so that their ratio means something on a machine that is noisy. What the floor writes is
 // recorded from the engine first: it commits as often for a saga, with the same columns, payloads and indexes, and its updates
 // compare and set the revision. It does not decide anything, encodes nothing, runs no steps and waits for nobody.
+//
+// That is the workload local. Others have peers of their own: -workloads commands (raw Watermill with the same messages),
+// statemachine (two other libraries), waiting and recovery (none). README.md has the figures; peers/ measures other engines.
 package main
 
 import (

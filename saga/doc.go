@@ -135,18 +135,21 @@
 // Three settings matter. How many sagas are in flight (Workers and LaneDepth bound it): batches become larger, so that throughput
 // grows, and so does the time that a saga takes. Subscribers: the messages of a topic under way at one time, each of which takes
 // what the broker takes for it, a connection with SQL transports. And the process's GOGC: the heap is small and much of it
-// short-lived, so 400 instead of 100 saves a fifth of the CPU for some tens of MB. bench/README.md has figures.
+// short-lived, so 400 instead of 100 saves a fifth to a third of the process's CPU, for a heap that is more than twice as
+// large. bench/README.md has figures.
 //
-// Everything is bounded: inputs in a lane (LaneDepth), steps that wait for a worker (StepQueue, for each definition), instances in
-// memory (CacheSize), messages to be published; whoever brings more waits. When workers are scarce, the definition that has
-// the fewest at work is served first, so that one whose steps are slow does not hold up the others.
+// Everything is bounded. Inputs in a lane (LaneDepth) and steps that wait for a worker (StepQueue, for each definition): whoever
+// brings more waits. Instances in memory (CacheSize): others are read when they are needed. Messages to be published
+// (StepQueue): more of them are sent when their timers are due. When workers are scarce, the definition that has the fewest at
+// work is served first, so that one whose steps are slow does not hold up the others.
 //
 // Finished instances stay until [Clean] removes or archives them, in small batches beside the others. With that the tables keep
-// their size, and need no partitions; partition the history by hash of instance_id if you keep it for years, not by time: an
-// instance's history is read by its ID.
+// their size, and need no partitions. If you do partition the history, to keep it for years, do it by hash of instance_id (all its
+// unique indexes begin with that), not by time: an instance's history is read by its ID. The migrations make no partitions, and no
+// test has them.
 //
 // One PostgreSQL goes as far as its WAL and one writing server do: a saga of four local steps writes some 5 kB of WAL, and takes
-// about 150 µs of a server's core. When that is not enough, give definitions that have nothing to do with each other databases
+// in the order of 150 µs of a server's core (what bench leaves for the server, where the engine shares two cores with it). When that is not enough, give definitions that have nothing to do with each other databases
 // of their own: an orchestrator has one store, and a process may run several. An instance is never moved.
 //
 // # Changing a definition

@@ -122,7 +122,6 @@ func (l *lane) run(ctx context.Context) {
 	for range l.wake {
 		for batch := l.take(); len(batch) > 0; batch = l.take() {
 			l.process(ctx, batch)
-			l.over(batch)
 		}
 		l.mu.Lock()
 		over := l.closed && len(l.queue) == 0

@@ -34,6 +34,7 @@ type group struct {
 	superseded bool      // the transition was found committed, with others after it
 }
 
+// newGroup makes a group, or takes one that an earlier batch has given up.
 func (l *lane) newGroup(id string) *group {
 	var g *group
 	if used := &l.used.groups; len(*used) > 0 {
@@ -70,6 +71,7 @@ type step struct {
 
 // process decides and commits one batch.
 func (l *lane) process(ctx context.Context, groups []*group) {
+	defer l.over(groups)
 	if err := l.load(ctx, groups); err != nil {
 		l.o.failing(ctx, "load", err)
 		l.later(ctx, groups)

@@ -316,7 +316,14 @@ func TestWorkersAreSharedBetweenDefinitions(t *testing.T) {
 		done := &rigWorld{}
 		slow, letGo := parked(done)
 		quick := saga.Linear("quick", saga.Do("hurry", func(ctx context.Context, _ rigData) error { done.do(ctx); return nil }).NoUndo("it leaves nothing"))
-		config := rigOf(slow, quick)
+		timed := saga.Define(saga.Spec[clerkState, clerkEvent, rigData]{
+			Name: "timed", Initial: clerkOpen, Start: "start", Succeeded: []clerkState{clerkOff},
+			Table: saga.Table[clerkState, clerkEvent, rigData]{
+				{From: clerkOpen, On: "start", To: "reserved"}, {From: "reserved", After: time.Second, To: clerkOff},
+			},
+			Otherwise: saga.Refuse,
+		})
+		config := rigOf(slow, quick, timed)
 		config.Workers, config.StepQueue = 2, 3
 		o := runRig(t, memory.NewStore(), config)
 		for n := range 5 {
@@ -328,6 +335,8 @@ func TestWorkersAreSharedBetweenDefinitions(t *testing.T) {
 		}
 		synctest.Wait()
 		require.Len(t, done.list(), 2, "all workers are busy")
+		startSaga(t, timed, o, "t", rigData{})
+		require.Equal(t, clerkOff, waitSettled(t, timed, o, "t").State, "the sweep finds what is due of others")
 		letGo <- struct{}{}
 		synctest.Wait()
 		names := done.list()

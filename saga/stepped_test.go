@@ -23,6 +23,14 @@ func NewStepped(ctx context.Context, store Store, config OrchestratorConfig) (*S
 // Tasks is the number of attempts of local steps that wait.
 func (s *Stepped) Tasks() int { return s.o.runner.queue.n }
 
+// Told is the revision of an instance that those who wait for it are told of.
+func (s *Stepped) Told(id string) uint64 {
+	if x := s.o.watch.byID[id]; x != nil && x.latest != nil {
+		return x.latest.revision
+	}
+	return 0
+}
+
 // Task makes an attempt of a local step, and hands its outcome over.
 func (s *Stepped) Task(k int) { s.steppedOrchestrator.Task(k)() }
 

@@ -24,7 +24,8 @@ import (
 //     instance is settled); Claim and Touch may move it later. None of them but Commit changes the revision.
 //
 // A Store is safe for concurrent use by many goroutines, and by many processes where its medium is. Byte slices and
-// records that a store returns belong to the caller; it keeps none that it was given.
+// records that a store returns belong to the caller; it keeps none that it was given: the engine writes its next batch into
+// the same slices of transitions and history records.
 type Store interface {
 	// Commit writes transitions, at most one of an instance, sorted by ID, and answers with a verdict for each, in the
 	// same order. An error means that nothing is known: each of them may or may not have been committed. The engine

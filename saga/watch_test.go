@@ -69,3 +69,24 @@ func TestToWaitForAKeyThatWasGivenAway(t *testing.T) {
 		require.NotEqual(t, first.ID, second.ID)
 	})
 }
+
+// Whoever has the answer to an input, and waits then, is told of nothing older.
+func TestAnswerComesAfterWhatThoseWhoWaitAreTold(t *testing.T) {
+	t.Parallel()
+	def := reservation(&rigWorld{})
+	s, err := saga.NewStepped(t.Context(), memory.NewStore(), rigOf(def))
+	require.NoError(t, err)
+	told := uint64(0)
+	note := func(err error) { require.NoError(t, err); told = s.Told("1") }
+	require.NoError(t, saga.StartStepped(t.Context(), s, def, saga.StartParams[rigData]{ID: "1", Key: "a"}, func(_ bool, err error) { note(err) }))
+	settle := func() {
+		for lanes := s.Busy(); len(lanes) > 0; lanes = s.Busy() {
+			s.Lane(t.Context(), lanes[0])
+		}
+	}
+	settle()
+	require.EqualValues(t, 1, told)
+	require.NoError(t, s.Event(t.Context(), "1", string(evPay), "test", "1", nil, func(_ saga.Disposition, err error) { note(err) }))
+	settle()
+	require.EqualValues(t, 2, told)
+}

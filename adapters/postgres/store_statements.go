@@ -147,6 +147,7 @@ func rowsOf(items []batch.Item) *rows {
 	}
 	r.history.ids, r.history.inputs, r.history.revisions = make([]string, 0, n), make([]string, 0, n), make([]int64, 0, n)
 	r.history.at, r.history.entries = make([]int32, 0, n), make([]int32, 0, n)
+	r.bytes = []byte{} // also when there are none: nil is NULL
 	if used, ok := buffers.Get().(*[]byte); ok {
 		r.bytes = (*used)[:0]
 	}

@@ -179,3 +179,16 @@ func (p *processes) Load(ctx context.Context, ids ...string) ([]saga.Record, err
 func (p *processes) Claim(ctx context.Context, claim saga.Claim) ([]saga.Record, time.Duration, error) {
 	return p.next().Claim(ctx, claim)
 }
+
+// A transition without any bytes is one like others.
+func TestTransitionsWithoutBytes(t *testing.T) {
+	t.Parallel()
+	store := postgres.NewStore(newDatabase(t).open())
+	bare := saga.Transition{
+		ID: "a", State: "new", Wake: saga.NoWake, Start: &saga.Start{Definition: "order", Version: 1, Key: "k"},
+		History: []saga.HistoryRecord{{Revision: 1}},
+	}
+	require.Equal(t, []saga.Outcome{saga.Committed}, outcomes(t, store, bare))
+	more := saga.Transition{ID: "a", Expect: 1, State: "on its way", Wake: saga.NoWake, History: []saga.HistoryRecord{{Revision: 2}}}
+	require.Equal(t, []saga.Outcome{saga.Committed}, outcomes(t, store, more))
+}

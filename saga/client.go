@@ -213,20 +213,21 @@ func (o *Orchestrator) WaitFor(ctx context.Context, id string, holds func(Instan
 }
 
 // waitFor has the condition twice if it may be asked for by the lanes, too: of each commit.
-func (o *Orchestrator) waitFor(ctx context.Context, id string, holds func(Instance) bool, quick func(*instance) bool) (Instance, error) {
+func (o *Orchestrator) waitFor(ctx context.Context, id string, holds func(Instance) bool, quick func(*instance) bool) (i Instance, err error) {
 	a, known := o.watch.on(id, quick, time.Now().Add(-o.config.PollInterval))
 	defer o.watch.off(a)
 	poll := time.NewTicker(o.config.PollInterval)
 	defer poll.Stop()
 	ask := known == nil // the store
 	for {
-		i, err := o.look(ctx, id, known, ask)
-		if err != nil || holds(i) && (ask || i.Settled) {
-			return i, err
-		}
-		if !ask && holds(i) {
-			ask = true
-			continue
+		if ask || quick == nil || quick(known) {
+			if i, err = o.look(ctx, id, known, ask); err != nil || holds(i) && (ask || i.Settled) {
+				return i, err
+			}
+			if !ask && holds(i) {
+				ask = true
+				continue
+			}
 		}
 		ask = false
 		select {
@@ -235,11 +236,21 @@ func (o *Orchestrator) waitFor(ctx context.Context, id string, holds func(Instan
 		case <-poll.C:
 			ask = true
 		case <-ctx.Done():
+			i = newer(i, known)
 			return i, fmt.Errorf("instance %s is in state %s%s: %w", id, i.State, i.hindrance(), context.Cause(ctx))
 		case <-o.closed:
+			i = newer(i, known)
 			return i, fmt.Errorf("instance %s is in state %s: %w", id, i.State, ErrClosed)
 		}
 	}
+}
+
+// newer is what is known of an instance, unless it was seen later.
+func newer(seen Instance, known *instance) Instance {
+	if known != nil && known.revision > seen.Revision {
+		return known.view()
+	}
+	return seen
 }
 
 // look returns an instance as the store has it, or as this process has committed it last.

@@ -145,7 +145,7 @@ const passedPivot = "the saga has passed its pivot and goes forward only"
 // find asks the table. The event is folded into the data first, so that guards see what it says; the data come back, and are
 // kept only if a row is taken.
 func (t *turn) find(event string, payload []byte) (row *rowPlan, data []byte, kind statemachine.Kind, err error) {
-	defer recoverTo(&err, "event "+event)
+	defer recoverTo(&err, "event", event)
 	data = t.inst.data
 	if e := t.plan.events[event]; e != nil && e.fold != nil {
 		if data, err = e.fold(t.codec, data, payload); err != nil {
@@ -317,9 +317,9 @@ func (t *turn) attentionTo(e *compensation.Entry) string {
 	return ""
 }
 
-// recoverTo turns a panic of users' code into an error.
-func recoverTo(err *error, what string) {
+// recoverTo turns a panic of users' code into an error. What it was in is said in words.
+func recoverTo(err *error, words ...string) {
 	if r := recover(); r != nil {
-		*err = &PanicError{In: what, Value: r, Stack: debug.Stack()}
+		*err = &PanicError{In: strings.Join(words, " "), Value: r, Stack: debug.Stack()}
 	}
 }

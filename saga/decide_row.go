@@ -285,10 +285,10 @@ func (t *turn) foldResults(group []*stepPlan) {
 }
 
 func (t *turn) fold(s *stepPlan, result []byte) (err error) {
-	defer recoverTo(&err, "reducer of step "+s.name)
 	if s.fold == nil {
 		return nil
 	}
+	defer recoverTo(&err, "reducer of step", s.name)
 	data, err := s.fold(t.codec, t.inst.data, result)
 	if err != nil {
 		return err

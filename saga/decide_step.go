@@ -49,7 +49,7 @@ func (t *turn) nameEffect(s *stepPlan, e *compensation.Entry, undo bool) (err er
 	if s.key == nil || e.Key != "" || undo {
 		return nil
 	}
-	defer recoverTo(&err, "key of step "+s.name)
+	defer recoverTo(&err, "key of step", s.name)
 	if e.Key, err = s.key(t.codec, t.inst.data); err == nil && e.Key == "" {
 		err = fmt.Errorf("the key of step %s is empty", s.name)
 	}
@@ -58,7 +58,7 @@ func (t *turn) nameEffect(s *stepPlan, e *compensation.Entry, undo bool) (err er
 
 // message returns the effect's pending message, made now if this is the first attempt. It does not change any more.
 func (t *turn) message(f *effectPlan, e *compensation.Entry, undo bool) (m *outgoing, err error) {
-	defer recoverTo(&err, "request of step "+e.Step)
+	defer recoverTo(&err, "request of step", e.Step)
 	if m = t.inst.pending(e, undo); m != nil {
 		return m, nil
 	}

@@ -146,7 +146,7 @@ func (t *turn) holds(row *rowPlan) (holds bool, err error) {
 	if row == nil {
 		return false, errors.New("the definition has no such row")
 	}
-	defer recoverTo(&err, "guard of row "+row.name)
+	defer recoverTo(&err, "guard of row", row.name)
 	return t.plan.machine.Holds(row.index, folded{t.codec, t.inst.data}), nil
 }
 

@@ -1,8 +1,10 @@
 package saga
 
 import (
+	"bytes"
 	"encoding/json"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/sagamill/sagamill/compensation"
@@ -15,6 +17,24 @@ import (
 type object struct {
 	b   []byte
 	err error
+}
+
+// objects are used again, for what is written is copied out at its size.
+var objects = sync.Pool{New: func() any { return &object{} }}
+
+func newObject() *object {
+	o := objects.Get().(*object)
+	o.b, o.err = append(o.b[:0], '{'), nil
+	return o
+}
+
+// end closes the object, which is not to be used any more.
+func (o *object) end() ([]byte, error) {
+	text, err := bytes.Clone(append(o.b, '}')), o.err
+	if cap(o.b) <= 1<<16 {
+		objects.Put(o)
+	}
+	return text, err
 }
 
 func (o *object) name(name string) {
@@ -84,7 +104,7 @@ func elements[T any](o *object, name string, all []T, one func(*object, *T)) {
 }
 
 func (e *engine) encode() ([]byte, error) {
-	o := &object{b: append(make([]byte, 0, 96+144*len(e.Ledger)+96*len(e.Timers)), '{')}
+	o := newObject()
 	if e.Row != nil {
 		o.name("row")
 		e.Row.encode(o)
@@ -108,7 +128,7 @@ func (e *engine) encode() ([]byte, error) {
 	if len(e.Undecided) > 0 {
 		o.other("undecided", e.Undecided)
 	}
-	return append(o.b, '}'), o.err
+	return o.end()
 }
 
 func (r *running) encode(o *object) {
@@ -168,10 +188,10 @@ func encodeTimer(o *object, t *timer) {
 }
 
 func (e *Entry) encode() ([]byte, error) {
-	o := &object{b: append(make([]byte, 0, 192), '{')}
 	if e.Revision != 0 || !e.At.IsZero() { // only when it is read
 		return json.Marshal(e)
 	}
+	o := newObject()
 	o.name("kind")
 	o.string(e.Kind)
 	o.text("event", e.Event)
@@ -203,5 +223,5 @@ func (e *Entry) encode() ([]byte, error) {
 		o.other("judged", e.Judged)
 	}
 	elements(o, "began", e.Began, func(o *object, s *string) { o.string(*s) })
-	return append(o.b, '}'), o.err
+	return o.end()
 }

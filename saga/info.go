@@ -24,13 +24,15 @@ type infoKey struct{}
 
 // Info returns what the context's step works for; the zero StepInfo outside of one.
 func Info(ctx context.Context) StepInfo {
-	info, _ := ctx.Value(infoKey{}).(StepInfo)
-	return info
+	if info, ok := ctx.Value(infoKey{}).(*StepInfo); ok {
+		return *info
+	}
+	return StepInfo{}
 }
 
 // WithInfo puts a StepInfo into a context: for tests that call a step's function directly.
 func WithInfo(ctx context.Context, info StepInfo) context.Context {
-	return context.WithValue(ctx, infoKey{}, info)
+	return context.WithValue(ctx, infoKey{}, &info)
 }
 
 // effectKeys makes the keys of an effect from its identity.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/sagamill/sagamill/compensation"
@@ -233,7 +234,7 @@ func effectID(i *instance, e *compensation.Entry) string {
 	if e.Key != "" {
 		return i.definition + "/" + e.Step + "/" + e.Key
 	}
-	return fmt.Sprintf("%s/%s/%d", i.id, e.Step, e.Run)
+	return i.id + "/" + e.Step + "/" + strconv.Itoa(e.Run)
 }
 
 func (i *instance) setTimer(t timer) { i.Timers = append(i.Timers, t) }

@@ -175,10 +175,18 @@ type answered struct {
 // over is not made: the store's timer speaks for it, and an undo may have begun.
 func (r *runner) attempt(t *task) *job {
 	s := r.o.plan(t.inst.definition, t.inst.version).steps[t.step]
-	ctx, cancel := context.WithDeadline(r.ctx, r.deadline(t))
-	defer cancel()
+	ctx := &stepContext{Context: r.ctx, deadline: r.deadline(t)}
+	defer ctx.end()
 	if ctx.Err() != nil {
 		return nil
+	}
+	if len(t.inst.Trace) > 0 {
+		ctx.Context = r.o.config.Propagator.Extract(ctx.Context, t.inst.Trace)
+	}
+	effectKey, actionKey := effectKeys(t.id, t.undo)
+	ctx.info = StepInfo{
+		Definition: t.inst.definition, Instance: t.inst.id, Key: t.inst.key, Step: t.step, Run: t.run, Attempt: t.effect.attempt,
+		Undo: t.undo, EffectKey: effectKey, ActionKey: actionKey,
 	}
 	j := &answered{outcome: r.call(ctx, s, t)}
 	j.job = job{id: t.inst.id, in: input{outcome: &j.outcome}, inst: t.inst}
@@ -187,14 +195,6 @@ func (r *runner) attempt(t *task) *job {
 
 func (r *runner) call(ctx context.Context, s *stepPlan, t *task) outcome {
 	o := outcome{Step: t.step, Run: t.run, Undo: t.undo, Attempt: t.effect.attempt, Kind: outcomeSucceeded}
-	if len(t.inst.Trace) > 0 {
-		ctx = r.o.config.Propagator.Extract(ctx, t.inst.Trace)
-	}
-	effectKey, actionKey := effectKeys(t.id, t.undo)
-	ctx = WithInfo(ctx, StepInfo{
-		Definition: t.inst.definition, Instance: t.inst.id, Key: t.inst.key, Step: t.step, Run: t.run, Attempt: t.effect.attempt,
-		Undo: t.undo, EffectKey: effectKey, ActionKey: actionKey,
-	})
 	began := time.Now()
 	result, err := r.callLocal(ctx, s, t)
 	var no *Rejection
@@ -241,7 +241,7 @@ func (o *Orchestrator) logAttempt(t *task, out outcome, err error) {
 }
 
 func call(ctx context.Context, f localFunc, c Codec, data []byte, step string) (result []byte, err error) {
-	defer recoverTo(&err, "step "+step)
+	defer recoverTo(&err, "step", step)
 	return f(ctx, c, data)
 }
 

@@ -71,9 +71,9 @@ var shellMutants = []mutant{
 	{
 		"panic of a step not caught", "one bad step ends the process",
 		"saga/run.go", []edit{{
-			`defer recoverTo(&err, "step "+step)`,
+			`defer recoverTo(&err, "step", step)`,
 			`if !PLANTED {
-				defer recoverTo(&err, "step "+step)
+				defer recoverTo(&err, "step", step)
 			}`,
 		}},
 		"saga", "TestPanicsOfStepsAreFailedAttempts",

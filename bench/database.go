@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -31,7 +33,53 @@ type database struct {
 }
 
 // counters are totals of the server.
-type counters struct{ commits, bytes int64 }
+type counters struct {
+	commits, rows, bytes int64
+	cpu                  time.Duration // 0: it is on another machine
+}
+
+// countersOf reads those of a PostgreSQL.
+func countersOf(ctx context.Context, pool *pgxpool.Pool, schema string) (c counters, err error) {
+	for _, conn := range pool.AcquireAllIdle(ctx) { // a session tells what it has counted when it has time to
+		_, failed := conn.Exec(ctx, `SELECT pg_stat_force_next_flush()`)
+		err = errors.Join(err, failed)
+		conn.Release()
+	}
+	if err != nil {
+		return c, err
+	}
+	err = pool.QueryRow(ctx, `SELECT d.xact_commit, pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint,
+			(SELECT coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0)::bigint FROM pg_stat_user_tables WHERE schemaname = $1)
+		FROM pg_stat_database d WHERE d.datname = current_database()`, schema).Scan(&c.commits, &c.bytes, &c.rows)
+	if err != nil {
+		return c, err
+	}
+	rows, err := pool.Query(ctx, `SELECT pid FROM pg_stat_activity`)
+	if err != nil {
+		return c, err
+	}
+	pids, err := pgx.CollectRows(rows, pgx.RowTo[int])
+	for _, pid := range pids {
+		c.cpu += cpuOf(pid)
+	}
+	return c, err
+}
+
+// cpuOf is what a process of PostgreSQL's has used of this machine's processors.
+func cpuOf(pid int) time.Duration {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	before, after, ok := strings.Cut(string(stat), ") ")
+	if err != nil || !ok || !strings.HasSuffix(before, "(postgres") {
+		return 0
+	}
+	fields := strings.Fields(after)
+	ticks := int64(0)
+	for _, f := range fields[11:13] { // utime and stime, see proc(5)
+		n, _ := strconv.ParseInt(f, 10, 64)
+		ticks += n
+	}
+	return time.Duration(ticks) * time.Second / 100
+}
 
 func (db *database) floor(template []saga.Transition) (*floor, error) {
 	if len(template) == 0 || template[0].Start == nil {
@@ -87,15 +135,7 @@ func openPostgres(ctx context.Context, url string) (*database, error) {
 			}
 			return err
 		},
-		counters: func(ctx context.Context) (c counters, err error) {
-			if _, err := pool.Exec(ctx, `SELECT pg_stat_force_next_flush()`); err != nil {
-				return c, err
-			}
-			// The server counts a session's commits when the session has time to.
-			err = pool.QueryRow(ctx, `SELECT xact_commit, pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint FROM pg_stat_database WHERE datname = current_database()`).
-				Scan(&c.commits, &c.bytes)
-			return c, err
-		},
+		counters: func(ctx context.Context) (counters, error) { return countersOf(ctx, pool, schema) },
 	}, nil
 }
 

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"runtime"
+	"runtime/debug"
 	"runtime/pprof"
 	"slices"
 	"strings"
@@ -199,15 +201,38 @@ func (f *figures) measure(ctx context.Context, db *database, n int, do func() er
 	if err != nil {
 		return err
 	}
+	forgetPeak()
 	cpu, began := cpuTime(), time.Now()
 	if err := do(); err != nil {
 		return err
 	}
 	took := time.Since(began)
 	f.PerSecond, f.CPU = float64(n)/took.Seconds(), (cpuTime()-cpu).Seconds()*1000/float64(n)
+	f.Peak = peak()
 	after, err := db.counters(ctx)
-	f.Commits, f.Bytes = float64(after.commits-before.commits)/float64(n), float64(after.bytes-before.bytes)/float64(n)
+	of := func(total int64) float64 { return float64(total) / float64(n) }
+	f.Commits, f.Rows, f.Bytes = of(after.commits-before.commits), of(after.rows-before.rows), of(after.bytes-before.bytes)
+	f.ServerCPU = (after.cpu - before.cpu).Seconds() * 1000 / float64(n)
 	return err
+}
+
+// forgetPeak lets the peak of this process's memory be measured anew. Only Linux can.
+func forgetPeak() {
+	runtime.GC()
+	debug.FreeOSMemory()
+	_ = os.WriteFile("/proc/self/clear_refs", []byte("5"), 0)
+}
+
+// peak is how many MB of memory this process has had at most; 0: the system does not tell.
+func peak() float64 {
+	status, err := os.ReadFile("/proc/self/status")
+	_, rest, ok := strings.Cut(string(status), "VmHWM:")
+	var kilobytes float64
+	if err != nil || !ok {
+		return 0
+	}
+	_, _ = fmt.Sscan(rest, &kilobytes)
+	return kilobytes / 1024
 }
 
 func cpuTime() time.Duration {

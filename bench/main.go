@@ -104,7 +104,10 @@ type figures struct {
 	P99       time.Duration `json:"p99_saturated_ns,omitempty"`
 	Commits   float64       `json:"commits_per_saga"`
 	Bytes     float64       `json:"log_bytes_per_saga"` // that the server wrote: WAL
+	Rows      float64       `json:"rows_written_per_saga"`
 	CPU       float64       `json:"client_cpu_seconds_per_1000_sagas"`
+	ServerCPU float64       `json:"server_cpu_seconds_per_1000_sagas"`
+	Peak      float64       `json:"client_peak_memory_mb"` // of the process; the floor's has all that it will write
 }
 
 func run(ctx context.Context, o options) error {
@@ -171,11 +174,12 @@ func runLocal(ctx context.Context, o options) (err error) {
 	if o.json {
 		return json.NewEncoder(os.Stdout).Encode(results)
 	}
-	fmt.Printf("%-26s %15s %10s %9s %9s %8s %10s %9s\n", "", "", "sagas/s", "p50 alone", "p99 full", "commits", "log bytes", "CPU s/1k")
+	fmt.Printf("%-26s %15s %10s %9s %9s %8s %6s %10s %9s %9s %8s\n", "", "", "sagas/s", "p50 alone", "p99 full", "commits", "rows", "log bytes",
+		"CPU s/1k", "server's", "peak MB")
 	for _, r := range results {
 		line := func(name string, f figures) {
-			fmt.Printf("%-26s %15s %10.0f %9s %9s %8.2f %10.0f %9.3f\n", r.Workload, name, f.PerSecond,
-				f.P50.Round(10*time.Microsecond), f.P99.Round(100*time.Microsecond), f.Commits, f.Bytes, f.CPU)
+			fmt.Printf("%-26s %15s %10.0f %9s %9s %8.2f %6.1f %10.0f %9.3f %9.3f %8.0f\n", r.Workload, name, f.PerSecond,
+				f.P50.Round(10*time.Microsecond), f.P99.Round(100*time.Microsecond), f.Commits, f.Rows, f.Bytes, f.CPU, f.ServerCPU, f.Peak)
 		}
 		line("engine", r.Engine)
 		line("store", r.Store)
@@ -265,6 +269,9 @@ func medians(list []figures) figures {
 		P99:       time.Duration(of(func(f figures) float64 { return float64(f.P99) })),
 		Commits:   of(func(f figures) float64 { return f.Commits }),
 		Bytes:     of(func(f figures) float64 { return f.Bytes }),
+		Rows:      of(func(f figures) float64 { return f.Rows }),
 		CPU:       of(func(f figures) float64 { return f.CPU }),
+		ServerCPU: of(func(f figures) float64 { return f.ServerCPU }),
+		Peak:      of(func(f figures) float64 { return f.Peak }),
 	}
 }

@@ -19,6 +19,9 @@ type DB struct {
 	pool *pgxpool.Pool
 	options
 
+	prepares bool            // the pool's connections keep prepared statements
+	tracer   pgx.BatchTracer // the pool's; nil: it has none
+
 	expanded sync.Map    // SQL with placeholders -> without
 	grown    atomic.Bool // see settings
 }
@@ -39,6 +42,9 @@ func Open(ctx context.Context, pool *pgxpool.Pool, opts ...Option) (*DB, error) 
 	ctx, cancel := context.WithTimeout(ctx, openWithin)
 	defer cancel()
 	db := &DB{pool: pool, options: o}
+	config := pool.Config().ConnConfig
+	db.prepares = config.DefaultQueryExecMode == pgx.QueryExecModeCacheStatement
+	db.tracer, _ = config.Tracer.(pgx.BatchTracer)
 	for _, step := range []func(context.Context) error{db.checkServer, db.migrate, db.catchUp} {
 		if err := step(ctx); err != nil {
 			return nil, fmt.Errorf("postgres: open: %w", err)

@@ -22,7 +22,7 @@ func sqlState(err error) string {
 // isAccident tells whether the transaction failed because of others that ran beside it, and may be tried again.
 func isAccident(err error) bool {
 	switch sqlState(err) {
-	case "40001", "40P01": // serialization failure, deadlock
+	case "40001", "40P01", "26000": // serialization failure, deadlock, isUnprepared
 		return true
 	}
 	return false
@@ -63,3 +63,6 @@ func isRejection(err error) bool {
 	}
 	return false
 }
+
+// isUnprepared tells whether the session has forgotten a prepared statement: something between it and us has run DISCARD ALL, say.
+func isUnprepared(err error) bool { return sqlState(err) == "26000" }

@@ -137,18 +137,15 @@ func (c *committing) tryWrite(ctx context.Context, items []batch.Item, m manner)
 	starts, updates := batch.Split(items, batch.Item.IsStart)
 	batch.ByKey(starts)
 	inserted, changed := rowsOf(starts), rowsOf(updates)
-	defer inserted.sent()
-	defer changed.sent()
+	defer inserted.over()
+	defer changed.over()
 	wait := db.lockTimeout
 	if m == apart {
 		wait = min(wait, waitApart)
 	}
 	for try := 1; ; try++ {
 		w := &writing{db: db, m: m}
-		err := db.write(ctx, wait, func(b *pgx.Batch) {
-			w.queueStarts(b, starts, inserted)
-			w.queueUpdates(b, changed)
-		})
+		err := db.send(ctx, wait, append(w.starts(starts, inserted), w.updates(changed)...))
 		if err == nil {
 			c.answer(starts, &w.started)
 			c.answer(updates, &w.updated)
@@ -179,28 +176,28 @@ type found struct {
 	inputs []string
 }
 
-// queueStarts queues what creates new instances: start keys first, then instances, each in their order, so that two batches do
-// not wait for each other.
-func (w *writing) queueStarts(b *pgx.Batch, items []batch.Item, r *rows) {
+// starts are what creates new instances: start keys first, then instances, each in their order, so that two batches do not wait for
+// each other.
+func (w *writing) starts(items []batch.Item, r *rows) (all []statement) {
 	if len(items) == 0 {
-		return
+		return nil
 	}
-	if args := startKeyArgs(items); args != nil {
-		b.Queue(w.db.sql(takeStartKeys), args...)
+	if args, any := startKeyArgs(items); any {
+		all = append(all, statement{sql: w.db.sql(takeStartKeys), args: args.sent()})
 	}
-	b.Queue(w.db.sql(insertNew), r.insertArgs()...).Query(w.started.read)
+	return append(all, statement{sql: w.db.sql(insertNew), args: r.insertArgs().sent(), read: w.started.read})
 }
 
-// queueUpdates queues the transitions of existing instances, which are in the order of their IDs.
-func (w *writing) queueUpdates(b *pgx.Batch, r *rows) {
-	if len(r.ids) == 0 {
-		return
+// updates are the transitions of existing instances, which are in the order of their IDs.
+func (w *writing) updates(r *rows) []statement {
+	if r.ids.n == 0 {
+		return nil
 	}
-	statement := updateAll
+	sql := updateAll
 	if w.m == apart {
-		statement = updateFree
+		sql = updateFree
 	}
-	b.Queue(w.db.sql(statement), r.updateArgs()...).Query(w.updated.read)
+	return []statement{{sql: w.db.sql(sql), args: r.updateArgs().sent(), read: w.updated.read}}
 }
 
 func (f *findings) read(rows pgx.Rows) error {

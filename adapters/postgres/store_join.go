@@ -134,15 +134,17 @@ const joinedMark = "/* joined */ "
 
 func (j joined) write(ctx context.Context, it batch.Item, f *findings) error {
 	one, sql := []batch.Item{it}, j.store.db.sql
+	r := rowsOf(one)
+	defer r.over()
 	if !it.IsStart() {
-		return j.query(ctx, joinedMark+sql(updateAll), rowsOf(one).updateArgs(), f.readOne)
+		return j.query(ctx, joinedMark+sql(updateAll), r.updateArgs().values(), f.readOne)
 	}
-	if args := startKeyArgs(one); args != nil {
-		if err := j.exec(ctx, joinedMark+sql(takeStartKeys), args...); err != nil {
+	if args, any := startKeyArgs(one); any {
+		if err := j.exec(ctx, joinedMark+sql(takeStartKeys), args.values()...); err != nil {
 			return err
 		}
 	}
-	return j.query(ctx, joinedMark+sql(insertNew), rowsOf(one).insertArgs(), f.readOne)
+	return j.query(ctx, joinedMark+sql(insertNew), r.insertArgs().values(), f.readOne)
 }
 
 func (j joined) tellExisting(ctx context.Context, it batch.Item) error {

@@ -110,46 +110,39 @@ var (
 	insertNew  = strings.ReplaceAll(insertNewText, "$bytes", "$21::bytea")
 )
 
-// rows are transitions as arrays. What is bytes goes as one value, from which the statements cut, and goes last: what is before it
-// is copied as often as the driver's buffers grow.
+// rows are transitions as arrays. What is bytes goes as one value, from which the statements cut, and goes last.
 type rows struct {
 	bytes []byte
 
-	ids, states, attentions []string
-	revisions               []int64
-	settled                 []bool
-	wakes, leases           []int64
-	at                      []int32 // where in bytes a row's begin, from 1: its engine, its data, its fingerprint
-	engines, data           []int32 // how long they are; -1: the data stay as they are
+	ids, revisions, states, settled, attentions column
+	wakes, leases                               column
+	at                                          column // where in bytes a row's begin, from 1: its engine, its data, its fingerprint
+	engines, data                               column // how long they are; -1: the data stay as they are
+	history                                     struct{ ids, revisions, inputs, at, entries column }
 
-	history struct {
-		ids, inputs []string
-		revisions   []int64
-		at, entries []int32
-	}
-
-	expects                      []int64
-	inputs                       struct{ ids, inputs []string } // those of the history that come from outside
-	definitions, keys, startKeys []string
-	versions                     []int64
-	fingerprints                 []int32
+	expects                                              column                       // of updates
+	inputs                                               struct{ ids, inputs column } // those of the history that come from outside
+	definitions, versions, keys, fingerprints, startKeys column                       // of new instances
 }
 
-// buffers are *[]byte that were sent.
-var buffers sync.Pool
+// usedRows are *rows that were sent.
+var usedRows = sync.Pool{New: func() any { return &rows{} }}
 
 func rowsOf(items []batch.Item) *rows {
-	n := len(items)
-	r := &rows{
-		ids: make([]string, 0, n), states: make([]string, 0, n), attentions: make([]string, 0, n), revisions: make([]int64, 0, n),
-		settled: make([]bool, 0, n), wakes: make([]int64, 0, n), leases: make([]int64, 0, n), expects: make([]int64, 0, n),
-		at: make([]int32, 0, n), engines: make([]int32, 0, n), data: make([]int32, 0, n),
+	r := usedRows.Get().(*rows)
+	for _, c := range []*column{&r.ids, &r.states, &r.attentions, &r.history.ids, &r.history.inputs, &r.inputs.ids, &r.inputs.inputs,
+		&r.definitions, &r.keys, &r.startKeys} {
+		c.empty(pgtype.TextOID)
 	}
-	r.history.ids, r.history.inputs, r.history.revisions = make([]string, 0, n), make([]string, 0, n), make([]int64, 0, n)
-	r.history.at, r.history.entries = make([]int32, 0, n), make([]int32, 0, n)
-	r.bytes = []byte{} // also when there are none: nil is NULL
-	if used, ok := buffers.Get().(*[]byte); ok {
-		r.bytes = (*used)[:0]
+	for _, c := range []*column{&r.revisions, &r.wakes, &r.leases, &r.history.revisions, &r.expects} {
+		c.empty(pgtype.Int8OID)
+	}
+	for _, c := range []*column{&r.at, &r.engines, &r.data, &r.history.at, &r.history.entries, &r.versions, &r.fingerprints} {
+		c.empty(pgtype.Int4OID)
+	}
+	r.settled.empty(pgtype.BoolOID)
+	if r.bytes = r.bytes[:0]; r.bytes == nil {
+		r.bytes = []byte{} // also when there are none: nil is NULL
 	}
 	for _, it := range items {
 		r.add(it.Transition)
@@ -157,12 +150,11 @@ func rowsOf(items []batch.Item) *rows {
 	return r
 }
 
-// sent lets others use the buffer: no statement with these rows is under way, and none will be.
-func (r *rows) sent() {
-	if used := r.bytes; cap(used) <= maxBytes/8 {
-		buffers.Put(&used)
+// over lets others use the room: no statement with these rows is under way, and none will be.
+func (r *rows) over() {
+	if cap(r.bytes) <= maxBytes/8 {
+		usedRows.Put(r)
 	}
-	r.bytes = nil
 }
 
 // put adds bytes, and returns where they begin and how many there are.
@@ -173,22 +165,29 @@ func (r *rows) put(b []byte) (at, length int32) {
 }
 
 func (r *rows) add(t *saga.Transition) {
-	r.ids, r.states, r.attentions = append(r.ids, t.ID), append(r.states, t.State), append(r.attentions, t.Attention)
-	r.expects, r.revisions = append(r.expects, int64(t.Expect)), append(r.revisions, int64(t.Revision()))
-	r.settled = append(r.settled, t.Settled)
+	r.ids.text(t.ID)
+	r.states.text(t.State)
+	r.attentions.text(t.Attention)
+	r.revisions.int64(int64(t.Revision()))
+	r.settled.bool(t.Settled)
 	wake := int64(-1)
 	if t.Wake >= 0 {
 		wake = micros(t.Wake)
 	}
-	r.wakes, r.leases = append(r.wakes, wake), append(r.leases, micros(t.Lease))
+	r.wakes.int64(wake)
+	r.leases.int64(micros(t.Lease))
 	at, engine := r.put(t.Engine)
 	_, data := r.put(t.Data)
 	if t.Data == nil && t.Start == nil {
 		data = -1
 	}
-	r.at, r.engines, r.data = append(r.at, at), append(r.engines, engine), append(r.data, data)
+	r.at.int32(at)
+	r.engines.int32(engine)
+	r.data.int32(data)
 	if t.Start != nil {
 		r.addStart(t.Start)
+	} else {
+		r.expects.int64(int64(t.Expect))
 	}
 	for i := range t.History {
 		r.addHistory(t.ID, &t.History[i])
@@ -196,12 +195,15 @@ func (r *rows) add(t *saga.Transition) {
 }
 
 func (r *rows) addHistory(id string, h *saga.HistoryRecord) {
-	r.history.ids, r.history.inputs = append(r.history.ids, id), append(r.history.inputs, h.Input)
 	at, entry := r.put(h.Entry)
-	r.history.revisions = append(r.history.revisions, int64(h.Revision))
-	r.history.at, r.history.entries = append(r.history.at, at), append(r.history.entries, entry)
+	r.history.ids.text(id)
+	r.history.revisions.int64(int64(h.Revision))
+	r.history.inputs.text(h.Input)
+	r.history.at.int32(at)
+	r.history.entries.int32(entry)
 	if h.Input != "" {
-		r.inputs.ids, r.inputs.inputs = append(r.inputs.ids, id), append(r.inputs.inputs, h.Input)
+		r.inputs.ids.text(id)
+		r.inputs.inputs.text(h.Input)
 	}
 }
 
@@ -210,52 +212,85 @@ func (r *rows) addStart(s *saga.Start) {
 	if s.StartKey != nil {
 		startKey = s.StartKey.Key
 	}
-	r.definitions, r.keys = append(r.definitions, s.Definition), append(r.keys, s.Key)
-	r.versions, r.startKeys = append(r.versions, int64(s.Version)), append(r.startKeys, startKey)
 	_, fingerprint := r.put(s.Fingerprint)
-	r.fingerprints = append(r.fingerprints, fingerprint)
+	r.definitions.text(s.Definition)
+	r.versions.int32(int32(s.Version))
+	r.keys.text(s.Key)
+	r.fingerprints.int32(fingerprint)
+	r.startKeys.text(startKey)
 }
 
-// args are those that the statements have in common.
-func (r *rows) args(others ...any) []any {
+// arguments are those of a statement: arrays, and the bytes from which it cuts.
+type arguments struct {
+	columns []*column
+	bytes   []byte // nil: it takes none
+}
+
+// args are those that the statements have in common, and others.
+func (r *rows) args(others ...*column) arguments {
 	h := &r.history
-	return append([]any{
-		r.ids, r.revisions, r.states, flat(r.settled), r.attentions, r.wakes, r.leases, r.at, r.engines, r.data,
-		h.ids, h.revisions, h.inputs, h.at, h.entries,
-	}, others...)
+	return arguments{append([]*column{
+		&r.ids, &r.revisions, &r.states, &r.settled, &r.attentions, &r.wakes, &r.leases, &r.at, &r.engines, &r.data,
+		&h.ids, &h.revisions, &h.inputs, &h.at, &h.entries,
+	}, others...), r.bytes}
 }
 
 // updateArgs are those of updateAll and updateFree.
-func (r *rows) updateArgs() []any { return r.args(r.expects, r.inputs.ids, r.inputs.inputs, r.bytes) }
+func (r *rows) updateArgs() arguments { return r.args(&r.expects, &r.inputs.ids, &r.inputs.inputs) }
 
 // insertArgs are those of insertNew.
-func (r *rows) insertArgs() []any {
-	return r.args(r.definitions, r.versions, r.keys, r.fingerprints, r.startKeys, r.bytes)
+func (r *rows) insertArgs() arguments {
+	return r.args(&r.definitions, &r.versions, &r.keys, &r.fingerprints, &r.startKeys)
 }
 
-// flat spares the driver reflection, which it would use for slices of this type.
-func flat[T any](s []T) pgtype.FlatArray[T] { return s }
+// sent are the arguments as they are sent.
+func (a arguments) sent() [][]byte {
+	sent := make([][]byte, 0, len(a.columns)+1)
+	for _, c := range a.columns {
+		sent = append(sent, c.sent())
+	}
+	if a.bytes != nil {
+		sent = append(sent, a.bytes)
+	}
+	return sent
+}
 
-// startKeyArgs are those of takeStartKeys; nil: there are none.
-func startKeyArgs(items []batch.Item) []any {
-	var keys, ids, definitions, businessKeys []string
-	var fingerprints, responses [][]byte
-	var ttls []int64
+// values are the arguments for a driver.
+func (a arguments) values() []any {
+	values := make([]any, 0, len(a.columns)+1)
+	for _, c := range a.columns {
+		values = append(values, c.value())
+	}
+	if a.bytes != nil {
+		values = append(values, a.bytes)
+	}
+	return values
+}
+
+// startKeyArgs are those of takeStartKeys; false: there are none.
+func startKeyArgs(items []batch.Item) (arguments, bool) {
+	var keys, fingerprints, responses, ids, ttls, definitions, businessKeys column
+	for _, c := range []*column{&keys, &ids, &definitions, &businessKeys} {
+		c.empty(pgtype.TextOID)
+	}
+	fingerprints.empty(pgtype.ByteaOID)
+	responses.empty(pgtype.ByteaOID)
+	ttls.empty(pgtype.Int8OID)
 	for _, it := range items {
 		t := it.Transition
 		k := t.Start.StartKey
 		if k == nil {
 			continue
 		}
-		keys, ids = append(keys, k.Key), append(ids, t.ID)
-		definitions, businessKeys = append(definitions, t.Start.Definition), append(businessKeys, t.Start.Key)
-		fingerprints, responses = append(fingerprints, blob(k.Fingerprint)), append(responses, blob(k.Response))
-		ttls = append(ttls, micros(k.TTL))
+		keys.text(k.Key)
+		fingerprints.bytes(k.Fingerprint)
+		responses.bytes(k.Response)
+		ids.text(t.ID)
+		ttls.int64(micros(k.TTL))
+		definitions.text(t.Start.Definition)
+		businessKeys.text(t.Start.Key)
 	}
-	if keys == nil {
-		return nil
-	}
-	return []any{keys, fingerprints, responses, ids, ttls, definitions, businessKeys}
+	return arguments{columns: []*column{&keys, &fingerprints, &responses, &ids, &ttls, &definitions, &businessKeys}}, keys.n > 0
 }
 
 // blob makes an empty value of none: NULL means something else, or nothing.

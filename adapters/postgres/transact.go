@@ -84,22 +84,31 @@ const settings = `SELECT set_config('lock_timeout', $1, true), set_config('plan_
 const grownSize = 128 << 10
 
 func (db *DB) queueSettings(b *pgx.Batch, lockTimeout time.Duration, generic bool) {
-	mode := "force_custom_plan"
+	b.Queue(settings, lockWait(lockTimeout), planMode(generic), db.grown.Load(), db.sql("{{instances}}")).QueryRow(db.readSettings)
+}
+
+func lockWait(timeout time.Duration) string {
+	return fmt.Sprintf("%dms", max(1, timeout.Milliseconds()))
+}
+
+func planMode(generic bool) string {
 	if generic {
-		mode = "force_generic_plan"
+		return "force_generic_plan"
 	}
-	timeout := fmt.Sprintf("%dms", max(1, lockTimeout.Milliseconds()))
-	b.Queue(settings, timeout, mode, db.grown.Load(), db.sql("{{instances}}")).QueryRow(func(row pgx.Row) error {
-		var ignored string
-		var size int64
-		if err := row.Scan(&ignored, &ignored, &ignored, &ignored, &ignored, &ignored, &ignored, &size); err != nil {
-			return err
-		}
-		if size >= grownSize {
-			db.grown.Store(true)
-		}
-		return nil
-	})
+	return "force_custom_plan"
+}
+
+// readSettings looks at how large the table is.
+func (db *DB) readSettings(row pgx.Row) error {
+	var ignored string
+	var size int64
+	if err := row.Scan(&ignored, &ignored, &ignored, &ignored, &ignored, &ignored, &ignored, &size); err != nil {
+		return err
+	}
+	if size >= grownSize {
+		db.grown.Store(true)
+	}
+	return nil
 }
 
 func (db *DB) pipeline(ctx context.Context, queue func(*pgx.Batch)) error {

@@ -2,19 +2,26 @@ package main
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
+	"math"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/sagamill/sagamill/saga"
 )
 
-// postgresFloor writes a batch in one round trip: two statements over arrays, in one transaction.
+// postgresFloor writes a batch in one round trip: two statements over arrays, in one transaction. The arrays are written in the
+// server's format, into buffers that are used again: there is no quicker way to make them.
 type postgresFloor struct {
 	pool                    *pgxpool.Pool
 	insert, update, history string
+	used                    sync.Pool // of *arrays
 }
 
 func newPostgresFloor(pool *pgxpool.Pool, schema string) *postgresFloor {
@@ -37,74 +44,180 @@ func newPostgresFloor(pool *pgxpool.Pool, schema string) *postgresFloor {
 }
 
 func (f *postgresFloor) write(ctx context.Context, batch []saga.Transition) error {
-	b := &pgx.Batch{}
-	b.Queue("begin")
-	b.Queue(`SELECT set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)`)
-	written := int64(0)
-	statement, args := f.update, updateColumns(batch)
+	a, _ := f.used.Get().(*arrays)
+	if a == nil {
+		a = &arrays{}
+	}
+	defer f.used.Put(a)
+	statement := f.update
+	a.reset(batch[0].Start != nil)
 	if batch[0].Start != nil {
-		statement, args = f.insert, insertColumns(batch)
+		statement = f.insert
 	}
-	b.Queue(statement, args...)
-	b.Queue(f.history, historyColumns(batch)...)
-	b.Queue("commit")
-	results := f.pool.SendBatch(ctx, b)
-	for n := range 5 {
-		tag, err := results.Exec()
-		if err != nil {
-			_ = results.Close()
-			return err
-		}
-		if n == 2 {
-			written = tag.RowsAffected()
-		}
+	for k := range batch {
+		a.add(&batch[k])
 	}
-	if err := results.Close(); err != nil {
+	conn, err := f.pool.Acquire(ctx)
+	if err != nil {
 		return err
 	}
-	if written != int64(len(batch)) {
-		return fmt.Errorf("%d of %d were written", written, len(batch))
-	}
-	return nil
-}
-
-func insertColumns(batch []saga.Transition) []any {
-	n := len(batch)
-	ids, definitions, versions, names := make([]string, n), make([]string, n), make([]int32, n), make([]string, n)
-	fingerprints, revisions, states, settled := make([][]byte, n), make([]int64, n), make([]string, n), make([]bool, n)
-	engines, data, wakes, leases := make([][]byte, n), make([][]byte, n), make([]*time.Duration, n), make([]*time.Duration, n)
-	for k := range batch {
-		t := &batch[k]
-		ids[k], definitions[k], versions[k], names[k] = t.ID, t.Start.Definition, int32(t.Start.Version), t.Start.Key
-		fingerprints[k], revisions[k], states[k], settled[k] = full(t.Start.Fingerprint), int64(t.Revision()), t.State, t.Settled
-		engines[k], data[k], wakes[k], leases[k] = full(t.Engine), full(t.Data), wakeOf(t), leaseOf(t)
-	}
-	return []any{ids, definitions, versions, names, fingerprints, revisions, states, settled, engines, data, wakes, leases}
-}
-
-func updateColumns(batch []saga.Transition) []any {
-	n := len(batch)
-	ids, expects, revisions, states, settled := make([]string, n), make([]int64, n), make([]int64, n), make([]string, n), make([]bool, n)
-	engines, data, wakes, leases := make([][]byte, n), make([][]byte, n), make([]*time.Duration, n), make([]*time.Duration, n)
-	for k := range batch {
-		t := &batch[k]
-		ids[k], expects[k], revisions[k], states[k], settled[k] = t.ID, int64(t.Expect), int64(t.Revision()), t.State, t.Settled
-		engines[k], data[k], wakes[k], leases[k] = full(t.Engine), t.Data, wakeOf(t), leaseOf(t)
-	}
-	return []any{ids, expects, revisions, states, settled, engines, data, wakes, leases}
-}
-
-func historyColumns(batch []saga.Transition) []any {
-	var ids, inputs []string
-	var revisions []int64
-	var entries [][]byte
-	for k := range batch {
-		for _, h := range batch[k].History {
-			ids, inputs = append(ids, batch[k].ID), append(inputs, h.Input)
-			revisions, entries = append(revisions, int64(h.Revision)), append(entries, full(h.Entry))
+	defer conn.Release()
+	const settings = `SELECT set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)`
+	pipeline := []struct {
+		sql  string
+		args [][]byte
+	}{{"begin", nil}, {settings, nil}, {statement, sent(a.row)}, {f.history, sent(a.history)}, {"commit", nil}}
+	prepared := make([]*pgconn.StatementDescription, len(pipeline))
+	for k, s := range pipeline {
+		if prepared[k], err = conn.Conn().Prepare(ctx, s.sql, s.sql); err != nil {
+			return err
 		}
 	}
-	return []any{ids, revisions, inputs, entries}
+	p := conn.Conn().PgConn().StartPipeline(ctx)
+	defer func() { _ = p.Close() }()
+	format := []int16{pgx.BinaryFormatCode}
+	for k, s := range pipeline {
+		p.SendQueryStatement(prepared[k], s.args, format, format)
+	}
+	if err := p.Sync(); err != nil {
+		return err
+	}
+	for k := range pipeline {
+		results, err := p.GetResults()
+		if err != nil {
+			return err
+		}
+		tag, err := results.(*pgconn.ResultReader).Close()
+		if err != nil {
+			return err
+		}
+		if k == 2 && tag.RowsAffected() != int64(len(batch)) {
+			return fmt.Errorf("%d of %d were written", tag.RowsAffected(), len(batch))
+		}
+	}
+	return p.Close()
+}
+
+// arrays are the arguments of a batch: of insert or update, and of history.
+type arrays struct {
+	row, history []array
+	starts       bool
+}
+
+// array is one, as array_recv of PostgreSQL reads it.
+type array struct {
+	element uint32
+	n       int
+	b       []byte
+}
+
+const headOfArray = 20
+
+func (a *arrays) reset(starts bool) {
+	row := []uint32{pgtype.TextOID, pgtype.Int8OID, pgtype.Int8OID, pgtype.TextOID, pgtype.BoolOID, pgtype.ByteaOID, pgtype.ByteaOID, pgtype.IntervalOID, pgtype.IntervalOID}
+	if starts {
+		row = []uint32{pgtype.TextOID, pgtype.TextOID, pgtype.Int4OID, pgtype.TextOID, pgtype.ByteaOID, pgtype.Int8OID, pgtype.TextOID, pgtype.BoolOID,
+			pgtype.ByteaOID, pgtype.ByteaOID, pgtype.IntervalOID, pgtype.IntervalOID}
+	}
+	a.starts, a.row = starts, emptied(a.row, row)
+	a.history = emptied(a.history, []uint32{pgtype.TextOID, pgtype.Int8OID, pgtype.TextOID, pgtype.ByteaOID})
+}
+
+func emptied(used []array, elements []uint32) []array {
+	for len(used) < len(elements) {
+		used = append(used, array{})
+	}
+	for k, element := range elements {
+		used[k] = array{element: element, b: append(used[k].b[:0], make([]byte, headOfArray)...)}
+	}
+	return used[:len(elements)]
+}
+
+func (a *arrays) add(t *saga.Transition) {
+	next := 0
+	column := func() *array { next++; return &a.row[next-1] }
+	column().text(t.ID)
+	if a.starts {
+		column().text(t.Start.Definition)
+		column().number(int64(t.Start.Version), 4)
+		column().text(t.Start.Key)
+		column().bytes(full(t.Start.Fingerprint))
+		column().number(int64(t.Revision()), 8)
+		column().text(t.State)
+		column().flag(t.Settled)
+		column().bytes(full(t.Engine))
+		column().bytes(full(t.Data))
+	} else {
+		column().number(int64(t.Expect), 8)
+		column().number(int64(t.Revision()), 8)
+		column().text(t.State)
+		column().flag(t.Settled)
+		column().bytes(full(t.Engine))
+		column().bytes(t.Data)
+	}
+	column().interval(t.Wake, t.Wake < 0)
+	column().interval(t.Lease, t.Lease == 0)
+	for _, h := range t.History {
+		a.history[0].text(t.ID)
+		a.history[1].number(int64(h.Revision), 8)
+		a.history[2].text(h.Input)
+		a.history[3].bytes(full(h.Entry))
+	}
+}
+
+func (a *array) text(s string) {
+	a.b = append(binary.BigEndian.AppendUint32(a.b, uint32(len(s))), s...)
+	a.n++
+}
+
+// bytes adds a value; nil: NULL.
+func (a *array) bytes(b []byte) {
+	length := uint32(len(b))
+	if b == nil {
+		length = math.MaxUint32
+	}
+	a.b = append(binary.BigEndian.AppendUint32(a.b, length), b...)
+	a.n++
+}
+
+func (a *array) number(v int64, size int) {
+	a.b = binary.BigEndian.AppendUint32(a.b, uint32(size))
+	for shift := 8 * (size - 1); shift >= 0; shift -= 8 {
+		a.b = append(a.b, byte(v>>shift))
+	}
+	a.n++
+}
+
+func (a *array) flag(v bool) {
+	if v {
+		a.number(1, 1)
+	} else {
+		a.number(0, 1)
+	}
+}
+
+func (a *array) interval(d time.Duration, null bool) {
+	if null {
+		a.bytes(nil)
+		return
+	}
+	a.number(d.Microseconds(), 8)
+	a.b = binary.BigEndian.AppendUint64(a.b, 0) // days and months
+	binary.BigEndian.PutUint32(a.b[len(a.b)-20:], 16)
+}
+
+func sent(all []array) [][]byte {
+	args := make([][]byte, len(all))
+	for k := range all {
+		a := &all[k]
+		binary.BigEndian.PutUint32(a.b, 1)     // dimensions
+		binary.BigEndian.PutUint32(a.b[4:], 1) // there may be NULLs
+		binary.BigEndian.PutUint32(a.b[8:], a.element)
+		binary.BigEndian.PutUint32(a.b[12:], uint32(a.n))
+		binary.BigEndian.PutUint32(a.b[16:], 1)
+		args[k] = a.b
+	}
+	return args
 }
 
 func full(b []byte) []byte {
@@ -112,18 +225,4 @@ func full(b []byte) []byte {
 		return []byte{}
 	}
 	return b
-}
-
-func wakeOf(t *saga.Transition) *time.Duration {
-	if t.Wake < 0 {
-		return nil
-	}
-	return &t.Wake
-}
-
-func leaseOf(t *saga.Transition) *time.Duration {
-	if t.Lease == 0 {
-		return nil
-	}
-	return &t.Lease
 }

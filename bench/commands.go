@@ -202,41 +202,67 @@ func (e *connected) answerRaw(ctx context.Context, c conversation, inbox *postgr
 }
 
 // startParticipant starts the other process, and waits until it listens.
-func startParticipant(ctx context.Context, c conversation) (stop func(), err error) {
+func startParticipant(ctx context.Context, c conversation) (pid int, stop func(), err error) {
 	setup, err := json.Marshal(c)
 	if err != nil {
-		return nil, err
+		return 0, nil, err
 	}
 	self, err := os.Executable()
 	if err != nil {
-		return nil, err
+		return 0, nil, err
 	}
 	child := exec.CommandContext(ctx, self)
 	child.Env, child.Stderr = append(os.Environ(), childEnv+"="+string(setup)), os.Stderr
 	in, err := child.StdinPipe()
 	if err != nil {
-		return nil, err
+		return 0, nil, err
 	}
 	out, err := child.StdoutPipe()
 	if err != nil {
-		return nil, err
+		return 0, nil, err
 	}
 	if err := child.Start(); err != nil {
-		return nil, err
+		return 0, nil, err
 	}
 	stop = func() { _ = in.Close(); _ = child.Wait() }
 	if line, err := bufio.NewReader(out).ReadString('\n'); line != "ready\n" {
 		stop()
-		return nil, errors.Join(fmt.Errorf("the participant does not begin: it says %q", line), err)
+		return 0, nil, errors.Join(fmt.Errorf("the participant does not begin: it says %q", line), err)
 	}
-	return stop, nil
+	return child.Process.Pid, stop, nil
+}
+
+// commandRun is what a round has shown. CPU is in ms a saga.
+type commandRun struct {
+	PerSecond   float64 `json:"sagas_per_second"`
+	CPU         float64 `json:"cpu_ms"`             // of the process that asks
+	Participant float64 `json:"participant_cpu_ms"` // of the one that answers
+	Server      float64 `json:"server_cpu_ms"`      // of PostgreSQL
+}
+
+// measure fills in what n sagas cost.
+func (r *commandRun) measure(ctx context.Context, db *database, participant, n int, do func() error) error {
+	before, err := db.counters(ctx)
+	if err != nil {
+		return err
+	}
+	own, others, began := cpuTime(), cpuOf(participant, ""), time.Now()
+	if err := do(); err != nil {
+		return err
+	}
+	took := time.Since(began)
+	after, err := db.counters(ctx)
+	of := func(used time.Duration) float64 { return used.Seconds() * 1000 / float64(n) }
+	r.PerSecond = float64(n) / took.Seconds()
+	r.CPU, r.Participant, r.Server = of(cpuTime()-own), of(cpuOf(participant, "")-others), of(after.cpu-before.cpu)
+	return err
 }
 
 // runCommands measures a round of the engine, or of raw Watermill.
-func runCommands(ctx context.Context, o options, raw bool) (perSecond float64, err error) {
+func runCommands(ctx context.Context, o options, raw bool) (r commandRun, err error) {
 	db, err := openPostgres(ctx, o.store)
 	if err != nil {
-		return 0, err
+		return r, err
 	}
 	defer db.close()
 	c := conversation{
@@ -246,16 +272,19 @@ func runCommands(ctx context.Context, o options, raw bool) (perSecond float64, e
 	defer c.forget(context.WithoutCancel(ctx))
 	end, err := c.connect(ctx)
 	if err != nil {
-		return 0, err
+		return r, err
 	}
 	defer end.close()
-	stop, err := startParticipant(ctx, c)
+	participant, stop, err := startParticipant(ctx, c)
 	if err != nil {
-		return 0, err
+		return r, err
 	}
 	defer stop()
 	if raw {
-		return end.askRaw(ctx, c, o)
+		return end.askRaw(ctx, c, o, func(do func() error) (commandRun, error) {
+			err := r.measure(ctx, db, participant, o.sagas, do)
+			return r, err
+		})
 	}
 	var steps []saga.Step[cargo]
 	for step := range o.steps {
@@ -265,19 +294,19 @@ func runCommands(ctx context.Context, o options, raw bool) (perSecond float64, e
 	w := workload{"command steps", saga.Linear("commands", steps...), saga.Completed}
 	config := saga.OrchestratorConfig{Definitions: []saga.AnyDefinition{w.definition}, Transport: end.transport, Subscribers: c.Subscribers}
 	err = orchestrateWith(ctx, db.store, config, func(ctx context.Context, engine *saga.Orchestrator) error {
-		began := time.Now()
-		_, err := together(ctx, o.sagas, o.inflight, func(ctx context.Context) error { return runOne(ctx, engine, w) })
-		perSecond = float64(o.sagas) / time.Since(began).Seconds()
-		return err
+		return r.measure(ctx, db, participant, o.sagas, func() error {
+			_, err := together(ctx, o.sagas, o.inflight, func(ctx context.Context) error { return runOne(ctx, engine, w) })
+			return err
+		})
 	})
-	return perSecond, err
+	return r, err
 }
 
 // askRaw sends commands by hand: each reply is answered with the next one.
-func (e *connected) askRaw(ctx context.Context, c conversation, o options) (float64, error) {
+func (e *connected) askRaw(ctx context.Context, c conversation, o options, measure func(func() error) (commandRun, error)) (r commandRun, err error) {
 	payload, err := json.Marshal(anOrder)
 	if err != nil {
-		return 0, err
+		return r, err
 	}
 	ask := func(id string, step int) error {
 		msg := message.NewMessage(watermill.NewUUID(), payload)
@@ -310,11 +339,10 @@ func (e *connected) askRaw(ctx context.Context, c conversation, o options) (floa
 		return nil
 	})
 	if err != nil {
-		return 0, err
+		return r, err
 	}
 	var number atomic.Int64
-	began := time.Now()
-	_, err = together(ctx, o.sagas, o.inflight, func(ctx context.Context) error {
+	one := func(ctx context.Context) error {
 		id := "saga-" + strconv.FormatInt(number.Add(1), 10) + strings.Repeat("x", 20) // as long as an instance's ID
 		done := make(chan struct{})
 		over.Store(id, done)
@@ -327,28 +355,40 @@ func (e *connected) askRaw(ctx context.Context, c conversation, o options) (floa
 		case <-time.After(time.Minute):
 			return fmt.Errorf("%s has no end", id)
 		}
+	}
+	return measure(func() error {
+		_, err := together(ctx, o.sagas, o.inflight, one)
+		return err
 	})
-	return float64(o.sagas) / time.Since(began).Seconds(), err
 }
 
-// commandFigures are a broker's.
+// commandFigures are a broker's: medians.
 type commandFigures struct {
-	Broker string  `json:"broker"`
-	Engine float64 `json:"sagas_per_second"`
-	Raw    float64 `json:"raw_sagas_per_second"`
-	Ratio  float64 `json:"ratio"`
+	Broker string     `json:"broker"`
+	Engine commandRun `json:"engine"`
+	Raw    commandRun `json:"raw_watermill"`
+	Ratio  float64    `json:"ratio"`
 }
 
 func (f commandFigures) String() string {
-	return fmt.Sprintf("%-26s %15s %10.0f sagas/s\n%-26s %15s %10.0f sagas/s, by the same messages\n%-26s %15s %9.2fx", "command steps, "+f.Broker, "engine", f.Engine,
-		"command steps, "+f.Broker, "raw Watermill", f.Raw, "command steps, "+f.Broker, "engine / raw", f.Ratio)
+	var b strings.Builder
+	name := "command steps, " + f.Broker
+	fmt.Fprintf(&b, "%-26s %15s %10s %12s %13s %10s\n", "", "", "sagas/s", "CPU ms/saga", "participant's", "server's")
+	for _, line := range []struct {
+		of string
+		r  commandRun
+	}{{"engine", f.Engine}, {"raw Watermill", f.Raw}} {
+		fmt.Fprintf(&b, "%-26s %15s %10.0f %12.2f %13.2f %10.2f\n", name, line.of, line.r.PerSecond, line.r.CPU, line.r.Participant, line.r.Server)
+	}
+	fmt.Fprintf(&b, "%-26s %15s %9.2fx", name, "engine / raw", f.Ratio)
+	return b.String()
 }
 
 func measureCommands(ctx context.Context, o options) (f commandFigures, err error) {
 	if !strings.HasPrefix(o.store, "postgres") {
 		return f, errors.New("-store must be postgres://..., which participants in other processes share")
 	}
-	var engines, raws, ratios []float64
+	var engines, raws []commandRun
 	for range o.rounds {
 		raw, err := runCommands(ctx, o, true)
 		if err != nil {
@@ -358,9 +398,10 @@ func measureCommands(ctx context.Context, o options) (f commandFigures, err erro
 		if err != nil {
 			return f, err
 		}
-		engines, raws, ratios = append(engines, engine), append(raws, raw), append(ratios, engine/raw)
+		engines, raws = append(engines, engine), append(raws, raw)
 	}
-	f = commandFigures{"redis", median(engines), median(raws), median(ratios)}
+	f = commandFigures{Broker: "redis", Engine: middle(engines), Raw: middle(raws)}
+	f.Ratio = median(pairs(engines, raws, func(e, r commandRun) float64 { return e.PerSecond / r.PerSecond }))
 	if o.broker == "sql" {
 		f.Broker = "watermill-sql"
 	}
@@ -368,4 +409,14 @@ func measureCommands(ctx context.Context, o options) (f commandFigures, err erro
 		err = fmt.Errorf("the engine reaches %.2f of raw Watermill, less than %.2f", f.Ratio, o.least)
 	}
 	return f, err
+}
+
+func middle(runs []commandRun) commandRun {
+	of := func(f func(commandRun) float64) float64 {
+		return median(pairs(runs, runs, func(r, _ commandRun) float64 { return f(r) }))
+	}
+	return commandRun{
+		of(func(r commandRun) float64 { return r.PerSecond }), of(func(r commandRun) float64 { return r.CPU }),
+		of(func(r commandRun) float64 { return r.Participant }), of(func(r commandRun) float64 { return r.Server }),
+	}
 }

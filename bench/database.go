@@ -60,16 +60,16 @@ func countersOf(ctx context.Context, pool *pgxpool.Pool, schema string) (c count
 	}
 	pids, err := pgx.CollectRows(rows, pgx.RowTo[int])
 	for _, pid := range pids {
-		c.cpu += cpuOf(pid)
+		c.cpu += cpuOf(pid, "postgres")
 	}
 	return c, err
 }
 
-// cpuOf is what a process of PostgreSQL's has used of this machine's processors.
-func cpuOf(pid int) time.Duration {
+// cpuOf is what a process of this machine has used of its processors. With a name: unless it is another one's.
+func cpuOf(pid int, name string) time.Duration {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	before, after, ok := strings.Cut(string(stat), ") ")
-	if err != nil || !ok || !strings.HasSuffix(before, "(postgres") {
+	if err != nil || !ok || !strings.HasSuffix(before, name) {
 		return 0
 	}
 	fields := strings.Fields(after)

@@ -246,7 +246,7 @@ func measure(ctx context.Context, o options, w workload) (result, error) {
 	return r, nil
 }
 
-func pairs(a, b []figures, f func(a, b figures) float64) []float64 {
+func pairs[T any](a, b []T, f func(a, b T) float64) []float64 {
 	list := make([]float64, len(a))
 	for k := range a {
 		list[k] = f(a[k], b[k])

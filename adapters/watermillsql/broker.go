@@ -97,6 +97,7 @@ type Broker struct {
 	logger  watermill.LoggerAdapter
 	trimmer trimmer
 
+	turns     sync.Map     // of channels, by topic and group: see reader
 	mu        sync.RWMutex // Close waits for Publish
 	closed    bool
 	publisher *sql.Publisher
@@ -156,6 +157,12 @@ func (b *Broker) Transport() saga.Transport {
 	}
 }
 
+// turnOf is held by whoever of a group asks the database for messages of a topic.
+func (b *Broker) turnOf(topic, group string) chan struct{} {
+	turn, _ := b.turns.LoadOrStore(topic+" "+group, make(chan struct{}, 1))
+	return turn.(chan struct{})
+}
+
 // Publish implements message.Publisher: all messages are committed, or none is.
 func (b *Broker) Publish(topic string, messages ...*message.Message) error {
 	b.mu.RLock()
@@ -186,11 +193,7 @@ func (b *Broker) CreateTopics(ctx context.Context, topics ...string) error {
 		if err := validTopic(topic); err != nil {
 			return err
 		}
-		s, err := b.newSubscriber("")
-		if err == nil {
-			err = errors.Join(s.SubscribeInitialize(topic), s.Close(), ctx.Err())
-		}
-		if err != nil {
+		if err := errors.Join(b.createTables(topic), ctx.Err()); err != nil {
 			return fmt.Errorf("watermillsql: create topic %s: %w", topic, err)
 		}
 	}

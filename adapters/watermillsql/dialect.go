@@ -2,6 +2,7 @@ package watermillsql
 
 import (
 	"context"
+	stdsql "database/sql"
 	"encoding/json"
 	"fmt"
 
@@ -11,33 +12,38 @@ import (
 
 // dialect is what differs between databases. The schemas are Watermill's, with the differences that follow.
 type dialect struct {
-	schema  sql.SchemaAdapter
-	offsets sql.OffsetsAdapter
-	// join makes the group's row in the table of offsets, unless there is one. Nil: Watermill's does.
+	schema    sql.SchemaAdapter
+	offsets   sql.OffsetsAdapter
+	isolation stdsql.IsolationLevel // of transactions that read messages
+	// turn tells whether the transaction is the one of the group's that reads the topic now. Nil: it finds no messages otherwise.
+	turn func(ctx context.Context, tx sql.Tx, topic, group string) (bool, error)
+	// join makes the group's row in the table of offsets, unless there is one.
 	join func(ctx context.Context, db sql.Beginner, topic, group string) error
 	// trim deletes what all groups have acknowledged.
 	trim func(ctx context.Context, db sql.Beginner, topic string) error
 }
 
-// One message at a time: it is acknowledged before another one is taken, and what is acknowledged does not come again
-// because a later one of its batch was not.
-const batchSize = 1
-
 var postgres = dialect{
 	schema: postgresSchema{sql.DefaultPostgreSQLSchema{
-		SubscribeBatchSize: batchSize, GeneratePayloadType: func(string) string { return "BYTEA" },
+		SubscribeBatchSize: 100, GeneratePayloadType: func(string) string { return "BYTEA" },
 	}},
-	offsets: postgresOffsets{},
-	trim:    trimPostgres,
+	offsets:   postgresOffsets{},
+	isolation: stdsql.LevelReadCommitted, // the messages are read after the lock is taken, and as of then
+	turn:      turnOnPostgres,
+	join:      joinPostgres,
+	trim:      trimPostgres,
 }
 
 var mysql = dialect{
 	schema: mysqlSchema{sql.DefaultMySQLSchema{
-		SubscribeBatchSize: batchSize, GeneratePayloadType: func(string) string { return "LONGBLOB" },
+		// One at a time: MySQL locks what would come after the last message that is there, so that who publishes waits until the
+		// batch is acknowledged; for ever, if that is its own handler.
+		SubscribeBatchSize: 1, GeneratePayloadType: func(string) string { return "LONGBLOB" },
 	}},
-	offsets: mysqlOffsets{},
-	join:    joinMySQL,
-	trim:    trimMySQL,
+	offsets:   mysqlOffsets{},
+	isolation: stdsql.LevelSerializable, // see Watermill's schema
+	join:      joinMySQL,
+	trim:      trimMySQL,
 }
 
 type postgresSchema struct{ sql.DefaultPostgreSQLSchema }
@@ -83,7 +89,9 @@ func messageOf(r sql.Row) *message.Message {
 	return msg
 }
 
-// Subscribers of one group would queue up for its row, each with a connection. They pass on instead, and look again later.
+// Subscribers of one group would queue up for its row, each with a connection. They pass on instead, and look again later. On
+// PostgreSQL an advisory lock is their turn: a lock of the row would give the transaction a number, and messages are not shown while
+// a transaction with a lower number than theirs is under way.
 
 type postgresOffsets struct {
 	sql.DefaultPostgreSQLOffsetsAdapter
@@ -93,7 +101,7 @@ type postgresOffsets struct {
 func (a postgresOffsets) NextOffsetQuery(params sql.NextOffsetQueryParams) (sql.Query, error) {
 	return sql.Query{
 		Query: `SELECT offset_acked, last_processed_transaction_id FROM ` + a.MessagesOffsetsTable(params.Topic) +
-			` WHERE consumer_group = $1 FOR UPDATE SKIP LOCKED`,
+			` WHERE consumer_group = $1`,
 		Args: []any{params.ConsumerGroup},
 	}, nil
 }

@@ -8,6 +8,24 @@ import (
 	"github.com/ThreeDotsLabs/watermill-sql/v4/pkg/sql"
 )
 
+func turnOnPostgres(ctx context.Context, tx sql.Tx, topic, group string) (mine bool, err error) {
+	rows, err := tx.QueryContext(ctx, `SELECT pg_try_advisory_xact_lock(hashtextextended('watermill ' || $1, 0))`, topic+" "+group)
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	if !rows.Next() {
+		return false, errors.New("no answer")
+	}
+	return mine, rows.Scan(&mine)
+}
+
+func joinPostgres(ctx context.Context, db sql.Beginner, topic, group string) error {
+	_, err := db.ExecContext(ctx, fmt.Sprintf(`INSERT INTO "watermill_offsets_%s" (consumer_group, offset_acked, last_processed_transaction_id)
+		VALUES ($1, 0, '0') ON CONFLICT DO NOTHING`, topic), group)
+	return err
+}
+
 func trimPostgres(ctx context.Context, db sql.Beginner, topic string) error {
 	_, err := db.ExecContext(ctx, fmt.Sprintf(`DELETE FROM "watermill_%s" WHERE (transaction_id, "offset") <= (
 		SELECT last_processed_transaction_id, offset_acked FROM "watermill_offsets_%s" ORDER BY 1, 2 LIMIT 1)`, topic, topic))

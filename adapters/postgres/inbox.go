@@ -29,15 +29,22 @@ var _ saga.Inbox[pgx.Tx] = (*Inbox)(nil)
 // NewInbox makes an inbox in db. Handlers that work with database/sql take [NewSQLInbox].
 func NewInbox(db *DB) *Inbox { return &Inbox{db: db} }
 
-// Handle implements saga.Inbox. The handler gets a transaction within one (a savepoint): to commit or to roll it back is not
-// its business, and makes Handle fail.
+// Handle implements saga.Inbox. To commit the transaction, or to roll it back, is not the handler's business, and makes Handle
+// fail. A savepoint named sagamill_inbox is around what the handler writes.
 func (i *Inbox) Handle(ctx context.Context, effect saga.Effect, handle func(context.Context, pgx.Tx) ([]byte, error)) (reply saga.Reply, err error) {
 	if err := ctx.Err(); err != nil {
 		return saga.Reply{}, err
 	}
 	err = i.db.transaction(ctx, func(tx pgx.Tx) (err error) {
-		h := handling{db: i.db, tx: tx, effect: effect}
-		reply, err = h.run(ctx, func() (saga.Reply, error) { return h.call(ctx, tx, handle) })
+		h := handling{db: i.db, tx: tx, effect: effect, commits: true}
+		reply, err = h.run(ctx, func() ([]byte, error) {
+			lent := &lentTx{Tx: tx}
+			result, err := handle(ctx, lent)
+			if lent.misused != nil {
+				return nil, lent.misused
+			}
+			return result, err
+		})
 		return err
 	})
 	if err != nil {
@@ -46,11 +53,26 @@ func (i *Inbox) Handle(ctx context.Context, effect saga.Effect, handle func(cont
 	return reply, nil
 }
 
-// handling is one command in its transaction.
+// lentTx is the transaction as handlers get it.
+type lentTx struct {
+	pgx.Tx
+	misused error
+}
+
+var errLent = errors.New("the transaction is not the handler's to end: it is committed when the handler returns nil, and rolled back when it does not")
+
+// Commit implements pgx.Tx.
+func (t *lentTx) Commit(context.Context) error { t.misused = errLent; return errLent }
+
+// Rollback implements pgx.Tx.
+func (t *lentTx) Rollback(context.Context) error { t.misused = errLent; return errLent }
+
+// handling is one command in its transaction: one round trip to the server before its handler is called, and one after it.
 type handling struct {
-	db     *DB
-	tx     statements
-	effect saga.Effect
+	db      *DB
+	tx      statements
+	effect  saga.Effect
+	commits bool // with its last statement; otherwise its caller does
 }
 
 // statements is what the barrier's own statements are sent through: a pgx.Tx, or the connection of an *sql.Tx.
@@ -60,38 +82,30 @@ type statements interface {
 }
 
 // run answers from the records, or calls the handler and writes its record.
-func (h *handling) run(ctx context.Context, call func() (saga.Reply, error)) (saga.Reply, error) {
+func (h *handling) run(ctx context.Context, handle func() ([]byte, error)) (saga.Reply, error) {
 	found, err := h.begin(ctx)
 	if err != nil {
 		return saga.Reply{}, err
 	}
 	known, besides := barrier.Judge(h.effect, found)
 	if known != nil {
-		return *known, errors.Join(h.write(ctx, false, besides.Action), h.write(ctx, true, besides.Undo))
+		return *known, h.end(ctx, besides.Action, besides.Undo)
 	}
-	reply, err := call()
+	result, err := handle()
+	reply, err := barrier.Settle(h.effect.Undo, result, err)
 	if err != nil {
 		return saga.Reply{}, err // the whole transaction is rolled back
 	}
-	return reply, errors.Join(h.write(ctx, false, besides.Action), h.write(ctx, h.effect.Undo, &reply))
-}
-
-// call runs the handler, and takes back what it wrote if it rejects.
-func (h *handling) call(ctx context.Context, tx pgx.Tx, handle func(context.Context, pgx.Tx) ([]byte, error)) (saga.Reply, error) {
-	savepoint, err := tx.Begin(ctx)
-	if err != nil {
-		return saga.Reply{}, err
+	if reply.Outcome != saga.ReplySucceeded { // what the handler wrote is taken back
+		if _, err := h.tx.Exec(ctx, `ROLLBACK TO SAVEPOINT sagamill_inbox`); err != nil {
+			return saga.Reply{}, err
+		}
 	}
-	result, err := handle(ctx, savepoint)
-	reply, err := barrier.Settle(h.effect.Undo, result, err)
-	if err != nil {
-		return saga.Reply{}, err
+	action, undo := besides.Action, &reply
+	if !h.effect.Undo {
+		action, undo = &reply, nil
 	}
-	if reply.Outcome != saga.ReplySucceeded {
-		return reply, savepoint.Rollback(ctx)
-	}
-	// It fails if the handler has passed over an error, after which PostgreSQL takes nothing more in the transaction.
-	return reply, savepoint.Commit(ctx)
+	return reply, h.end(ctx, action, undo)
 }
 
 // begin makes all commands of an effect wait for each other until the transaction ends, and finds the effect's records. Two
@@ -117,6 +131,7 @@ func (h *handling) begin(ctx context.Context) (found barrier.Records, err error)
 		}
 		return rows.Err()
 	})
+	b.Queue(`SAVEPOINT sagamill_inbox`)
 	ctx, cancel := context.WithTimeout(ctx, callWithin)
 	defer cancel()
 	err = h.tx.SendBatch(ctx, b).Close()
@@ -129,15 +144,27 @@ func (h *handling) begin(ctx context.Context) (found barrier.Records, err error)
 // handlerWait is how long a command waits for the handler of another one for the same effect. It has a connection meanwhile.
 const handlerWait = 10 * time.Second
 
-func (h *handling) write(ctx context.Context, undo bool, r *saga.Reply) error {
-	if r == nil {
-		return nil
+// end writes the records that there are. It fails if the handler has passed over an error, after which PostgreSQL takes nothing
+// more in the transaction.
+func (h *handling) end(ctx context.Context, action, undo *saga.Reply) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	b := &pgx.Batch{}
+	b.Queue(`RELEASE SAVEPOINT sagamill_inbox`)
+	for k, r := range []*saga.Reply{action, undo} {
+		if r != nil {
+			const query = `INSERT INTO {{inbox}} (effect, undo, outcome, reason, reply, at) VALUES ($1, $2, $3, $4, $5, clock_timestamp())`
+			b.Queue(h.db.sql(query), h.effect.ID, k == 1, string(r.Outcome), r.Reason, blob(r.Payload))
+		}
+	}
+	if h.commits {
+		b.Queue(`commit`)
+		ctx = context.WithoutCancel(ctx) // from here on a context that ends makes nothing uncertain
 	}
 	ctx, cancel := context.WithTimeout(ctx, callWithin)
 	defer cancel()
-	const query = `INSERT INTO {{inbox}} (effect, undo, outcome, reason, reply, at) VALUES ($1, $2, $3, $4, $5, clock_timestamp())`
-	_, err := h.tx.Exec(ctx, h.db.sql(query), h.effect.ID, undo, string(r.Outcome), r.Reason, blob(r.Payload))
-	return err
+	return h.tx.SendBatch(ctx, b).Close()
 }
 
 // Expire deletes the records of up to limit effects of which nothing was heard for olderThan, and returns of how many.

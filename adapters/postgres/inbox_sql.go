@@ -10,7 +10,6 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
 
-	"github.com/sagamill/sagamill/adapters/internal/barrier"
 	"github.com/sagamill/sagamill/saga"
 )
 
@@ -35,7 +34,7 @@ func (i *SQLInbox) Handle(ctx context.Context, effect saga.Effect, handle func(c
 	err = again(ctx, isAccident, func() error {
 		return i.transaction(ctx, func(tx *sql.Tx, below *pgx.Conn) (err error) {
 			h := handling{db: i.db, tx: below, effect: effect}
-			reply, err = h.run(ctx, func() (saga.Reply, error) { return h.callSQL(ctx, tx, handle) })
+			reply, err = h.run(ctx, func() ([]byte, error) { return handle(ctx, tx) })
 			return err
 		})
 	})
@@ -48,24 +47,6 @@ func (i *SQLInbox) Handle(ctx context.Context, effect saga.Effect, handle func(c
 // Expire is [Inbox.Expire].
 func (i *SQLInbox) Expire(ctx context.Context, olderThan time.Duration, limit int) (removed int, err error) {
 	return NewInbox(i.db).Expire(ctx, olderThan, limit)
-}
-
-// callSQL runs the handler, and takes back what it wrote if it rejects.
-func (h *handling) callSQL(ctx context.Context, tx *sql.Tx, handle func(context.Context, *sql.Tx) ([]byte, error)) (saga.Reply, error) {
-	if _, err := h.tx.Exec(ctx, `SAVEPOINT sagamill_inbox`); err != nil {
-		return saga.Reply{}, err
-	}
-	result, err := handle(ctx, tx)
-	reply, err := barrier.Settle(h.effect.Undo, result, err)
-	if err != nil {
-		return saga.Reply{}, err
-	}
-	end := `RELEASE SAVEPOINT sagamill_inbox` // fails if the handler has passed over an error
-	if reply.Outcome != saga.ReplySucceeded {
-		end = `ROLLBACK TO SAVEPOINT sagamill_inbox`
-	}
-	_, err = h.tx.Exec(ctx, end)
-	return reply, err
 }
 
 // transaction runs f in a transaction, with the connection that it is on.

@@ -190,6 +190,9 @@ func (db *DB) transaction(ctx context.Context, f func(tx pgx.Tx) error) error {
 		if err := f(tx); err != nil {
 			return err
 		}
+		if conn.Conn().PgConn().TxStatus() == 'I' {
+			return nil // f has committed, with its last statements
+		}
 		if err := ctx.Err(); err != nil {
 			return err
 		}

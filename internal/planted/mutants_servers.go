@@ -58,17 +58,16 @@ var serverMutants = []mutant{
 	{
 		"inbox outside of the transaction, postgres", "what a handler wrote stays though its command is not recorded",
 		"adapters/postgres/inbox.go", []edit{{
-			`result, err := handle(ctx, savepoint)`,
-			`used := savepoint
+			`lent := &lentTx{Tx: tx}`,
+			`lent := &lentTx{Tx: tx}
 			if PLANTED {
-				other, err := h.db.pool.Begin(ctx)
+				other, err := i.db.pool.Begin(ctx)
 				if err != nil {
-					return saga.Reply{}, err
+					return nil, err
 				}
 				defer func() { _ = other.Commit(ctx) }()
-				used = other
-			}
-			result, err := handle(ctx, used)`,
+				lent.Tx = other
+			}`,
 		}},
 		"adapters/postgres", "TestInbox/failure TestInbox/panic",
 	},

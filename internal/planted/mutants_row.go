@@ -63,11 +63,11 @@ var rowMutants = []mutant{
 	{
 		"identity by attempt", "each attempt of an effect has a key of its own, so that it is done again",
 		"saga/instance.go", []edit{{
-			`return fmt.Sprintf("%s/%s/%d", i.id, e.Step, e.Run)`,
+			`return i.id + "/" + e.Step + "/" + strconv.Itoa(e.Run)`,
 			`if PLANTED {
 				return fmt.Sprintf("%s/%s/%d", i.id, e.Step, e.Attempts)
 			}
-			return fmt.Sprintf("%s/%s/%d", i.id, e.Step, e.Run)`,
+			return i.id + "/" + e.Step + "/" + strconv.Itoa(e.Run)`,
 		}},
 		"saga", "TestLocalStepOfACrashedProcessIsTakenOverAfterItsLeaseAndNotBefore TestScripts/identity",
 	},

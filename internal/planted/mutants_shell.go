@@ -33,12 +33,11 @@ var shellMutants = []mutant{
 			`r.callers = ctx
 			room, line := r.queueRoom(definition)`,
 		}, {
-			`ctx, cancel := context.WithDeadline(r.ctx, r.deadline(t))`,
-			`ctx := r.ctx
-			if t.undo && PLANTED {
-				ctx = r.callers
-			}
-			ctx, cancel := context.WithDeadline(ctx, r.deadline(t))`,
+			`ctx := &stepContext{Context: r.ctx, deadline: r.deadline(t)}`,
+			`ctx := &stepContext{Context: r.ctx, deadline: r.deadline(t)}
+			if PLANTED && t.undo && r.callers != nil {
+				ctx.Context = r.callers
+			}`,
 		}},
 		"saga", "TestCallersContextCancelsNothing",
 	},
@@ -61,9 +60,9 @@ var shellMutants = []mutant{
 	{
 		"attempt after its time", "what waited too long for a worker begins though it may be undone by now",
 		"saga/run.go", []edit{{
-			`defer cancel()
+			`defer ctx.end()
 	if ctx.Err() != nil {`,
-			`defer cancel()
+			`defer ctx.end()
 	if ctx.Err() != nil && !PLANTED {`,
 		}},
 		"saga", "TestAttemptThatWaitedTooLongForAWorkerIsNotMade",

@@ -126,6 +126,18 @@ func TestExecModes(t *testing.T) {
 	}
 }
 
+// A session that has forgotten what was prepared learns it again.
+func TestSessionThatForgets(t *testing.T) {
+	t.Parallel()
+	d := newDatabase(t)
+	pool := d.newPool(func(c *pgxpool.Config) { c.MaxConns = 1 })
+	store := postgres.NewStore(d.openOn(pool))
+	require.Equal(t, []saga.Outcome{saga.Committed}, outcomes(t, store, start("a")))
+	_, err := pool.Exec(t.Context(), `DEALLOCATE ALL`)
+	require.NoError(t, err)
+	require.Equal(t, []saga.Outcome{saga.Committed}, outcomes(t, store, next("a", 1)))
+}
+
 // A pool without a free connection is an error that says so. Nothing of ours needs two at a time.
 func TestPoolExhausted(t *testing.T) {
 	t.Parallel()

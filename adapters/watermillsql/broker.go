@@ -12,17 +12,19 @@
 //     in another one; both are made by whoever comes first, and a group begins with what the table holds;
 //   - a message that is not acknowledged comes again: at once when the connection of its subscriber or the process is gone,
 //     and after Config.RedeliverAfter otherwise;
-//   - messages of a topic come to a group one after the other, in order of their transactions (on PostgreSQL; on MySQL of
-//     their numbers), however many subscribers there are: the others stand by. Several topics run side by side;
+//   - messages of a topic come to a group in order of their transactions (on PostgreSQL; on MySQL of their numbers), by one
+//     subscriber at a time: the others stand by. On PostgreSQL a message is handed on when the one before has been taken, also if
+//     that is not acknowledged yet; on MySQL when it is. Several topics run side by side;
 //   - what all groups have acknowledged is deleted, every Config.TrimInterval. A group that is gone for good has to be deleted
 //     from the table of offsets, as it keeps everything until it comes back.
 //
-// What it costs: a message that is never acknowledged holds up its group for ever; the engine and participants acknowledge all. A
-// subscriber holds a transaction while its message is handled, so it takes a connection of the pool: two for each topic and group of a
-// process are enough. On PostgreSQL that transaction, like any other in the whole cluster that has written, holds back the
-// delivery of messages published after it began, on all topics: they are shown only when nothing older can still
-// commit. So long transactions anywhere in the cluster are delays here, and slow handlers slow down each other's topics. On
-// MySQL a transaction that has published and does not end holds up its topics.
+// What it costs: a message that is never acknowledged holds up its group for ever; the engine and participants acknowledge all. Of
+// the subscribers that a process has for a topic and group, one has a transaction, and so a connection of the pool, while
+// its messages are handled. On PostgreSQL up to 100 messages, handed on within 25 ms, are recorded as acknowledged at once,
+// at the end. A message is shown there only when no older transaction of the whole cluster that has written anything can still commit: so
+// long transactions anywhere in the cluster are delays here, and so are handlers that write for long; those that wait for an
+// acknowledgement are not. On MySQL, which takes one message at a time, a transaction that has published and does not end holds up
+// its topics.
 //
 // An entry whose metadata cannot be read is handed on without them, so that the engine can record it as a dead letter.
 //

@@ -179,6 +179,45 @@ func TestMessagesComeInOrder(t *testing.T) {
 	})
 }
 
+// A message is handed on while the one before is not acknowledged yet, and comes again if it is not by the end: not so what was.
+func TestMessagesAreHandedOnAhead(t *testing.T) {
+	t.Parallel()
+	db := openPostgres(t, services.Postgres.URL(t))
+	f := newFixture(t, db, `"`, watermillsql.NewPostgres, config, dropPostgres)
+	messages, s := f.subscribe(t, "group")
+	require.NoError(t, f.Publish(f.topic, newMessage("first"), newMessage("second"), newMessage("third")))
+	first, second, third := receive(t, messages), receive(t, messages), receive(t, messages)
+	require.Equal(t, []string{"first", "second", "third"}, []string{string(first.Payload), string(second.Payload), string(third.Payload)})
+	third.Ack() // which does not count before the second one is
+	first.Ack()
+	require.NoError(t, s.Close())
+	messages, _ = f.subscribe(t, "group")
+	for _, payload := range []string{"second", "third"} {
+		msg := receive(t, messages)
+		require.Equal(t, payload, string(msg.Payload))
+		msg.Ack()
+	}
+}
+
+// PostgreSQL shows a message when no older transaction is under way that has written anything. One that waits for an acknowledgement
+// has not.
+func TestUnacknowledgedMessageHoldsUpNoOtherTopic(t *testing.T) {
+	t.Parallel()
+	slow := config
+	slow.RedeliverAfter = time.Hour
+	open := func() fixture {
+		return newFixture(t, openPostgres(t, services.Postgres.URL(t)), `"`, watermillsql.NewPostgres, slow, dropPostgres)
+	}
+	one, other := open(), open()
+	held, _ := one.subscribe(t, "group")
+	messages, _ := other.subscribe(t, "group")
+	require.NoError(t, one.Publish(one.topic, newMessage("held")))
+	msg := receive(t, held)
+	require.NoError(t, other.Publish(other.topic, newMessage("passes")))
+	receive(t, messages).Ack()
+	msg.Ack()
+}
+
 func TestMalformedEntryIsHandedOn(t *testing.T) {
 	t.Parallel()
 	onEach(t, config, func(t *testing.T, f fixture) {

@@ -291,11 +291,11 @@ func runCommands(ctx context.Context, o options, raw bool) (r commandRun, err er
 		whole := func(d cargo) cargo { return d }
 		steps = append(steps, saga.Ask[cargo, cargo, struct{}]("step-"+strconv.Itoa(step), c.command(step), whole, nil).NoUndo("it does nothing"))
 	}
-	w := workload{"command steps", saga.Linear("commands", steps...), saga.Completed}
+	w := linear("command steps", saga.Linear("commands", steps...), saga.Completed)
 	config := saga.OrchestratorConfig{Definitions: []saga.AnyDefinition{w.definition}, Transport: end.transport, Subscribers: c.Subscribers}
 	err = orchestrateWith(ctx, db.store, config, func(ctx context.Context, engine *saga.Orchestrator) error {
 		return r.measure(ctx, db, participant, o.sagas, func() error {
-			_, err := together(ctx, o.sagas, o.inflight, func(ctx context.Context) error { return runOne(ctx, engine, w) })
+			_, err := together(ctx, o.sagas, o.inflight, func(ctx context.Context) error { return w.one(ctx, engine) })
 			return err
 		})
 	})

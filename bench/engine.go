@@ -26,6 +26,8 @@ type cargo struct {
 	Customer string   `json:"customer"`
 	Items    []string `json:"items"`
 	Total    int64    `json:"total"`
+
+	Transaction string `json:"transaction,omitempty"` // of the order saga
 }
 
 var anOrder = cargo{Customer: "ada-lovelace", Items: []string{"phone", "case", "charger"}, Total: 129_900}
@@ -33,8 +35,24 @@ var anOrder = cargo{Customer: "ada-lovelace", Items: []string{"phone", "case", "
 // workload is a kind of saga.
 type workload struct {
 	name       string
-	definition *saga.LinearDefinition[cargo]
-	end        saga.LinearState
+	definition saga.AnyDefinition
+	one        func(context.Context, *saga.Orchestrator) error // runs one from its start to its end
+	steps      bool                                            // it has local steps that succeed, and nothing else
+}
+
+// linear is a workload of linear sagas.
+func linear(name string, d *saga.LinearDefinition[cargo], end saga.LinearState) workload {
+	return workload{name: name, definition: d, steps: end == saga.Completed, one: func(ctx context.Context, o *saga.Orchestrator) error {
+		key := nextKey()
+		if _, err := d.Start(ctx, o, saga.StartParams[cargo]{Key: key, Data: anOrder}); err != nil {
+			return err
+		}
+		s, err := d.Wait(ctx, o, key)
+		if err == nil && s.State != end {
+			err = fmt.Errorf("%s ended in %s, not in %s", key, s.State, end)
+		}
+		return err
+	}}
 }
 
 func workloads(steps int) []workload {
@@ -50,9 +68,9 @@ func workloads(steps int) []workload {
 			third = append(third, saga.Do(name, work).Undo(work))
 		}
 	}
-	all := []workload{{"local steps", saga.Linear("happy", happy...), saga.Completed}}
+	all := []workload{linear("local steps", saga.Linear("happy", happy...), saga.Completed)}
 	if steps > 1 {
-		all = append(all, workload{"local steps, compensating", saga.Linear("compensating", third...), saga.Failed})
+		all = append(all, linear("local steps, compensating", saga.Linear("compensating", third...), saga.Failed))
 	}
 	return all
 }
@@ -80,18 +98,7 @@ func orchestrateWith(ctx context.Context, store saga.Store, config saga.Orchestr
 
 var keys atomic.Int64
 
-// runOne runs a saga from its start to its end.
-func runOne(ctx context.Context, o *saga.Orchestrator, w workload) error {
-	key := fmt.Sprintf("order-%09d", keys.Add(1))
-	if _, err := w.definition.Start(ctx, o, saga.StartParams[cargo]{Key: key, Data: anOrder}); err != nil {
-		return err
-	}
-	s, err := w.definition.Wait(ctx, o, key)
-	if err == nil && s.State != w.end {
-		err = fmt.Errorf("%s ended in %s, not in %s", key, s.State, w.end)
-	}
-	return err
-}
+func nextKey() string { return fmt.Sprintf("order-%09d", keys.Add(1)) }
 
 // runEngine measures a round of the engine.
 func runEngine(ctx context.Context, db *database, w workload, o options) (f figures, err error) {
@@ -99,12 +106,7 @@ func runEngine(ctx context.Context, db *database, w workload, o options) (f figu
 		return f, err
 	}
 	err = orchestrate(ctx, db.store, []saga.AnyDefinition{w.definition}, func(ctx context.Context, engine *saga.Orchestrator) error {
-		one := func(ctx context.Context) error { return runOne(ctx, engine, w) }
-		stop, err := profile(o.profile)
-		if err != nil {
-			return err
-		}
-		defer stop()
+		one := func(ctx context.Context) error { return w.one(ctx, engine) }
 		return f.measure(ctx, db, o.sagas, func() error {
 			f.P99, err = together(ctx, o.sagas, o.inflight, one)
 			return err
@@ -113,11 +115,38 @@ func runEngine(ctx context.Context, db *database, w workload, o options) (f figu
 	return f, err
 }
 
-// profile writes a CPU profile until it is stopped, over that of an earlier round.
-func profile(path string) (stop func(), err error) {
-	if path == "" {
-		return func() {}, nil
+// profileEngine runs rounds of the engine, and writes profiles.
+func profileEngine(ctx context.Context, o options, w workload) error {
+	db, err := open(ctx, o.store)
+	if err != nil {
+		return err
 	}
+	defer db.close()
+	for round := range o.rounds {
+		stop := func() error { return nil }
+		if round == o.rounds-1 && o.profile != "" {
+			if stop, err = profileCPU(o.profile); err != nil {
+				return err
+			}
+		}
+		f, err := runEngine(ctx, db, w, o)
+		if err := errors.Join(err, stop()); err != nil {
+			return err
+		}
+		fmt.Printf("%s: %.0f sagas/s, %.0f us of CPU a saga\n", w.name, f.PerSecond, f.CPU*1000)
+	}
+	if o.allocations == "" {
+		return nil
+	}
+	file, err := os.Create(o.allocations)
+	if err != nil {
+		return err
+	}
+	return errors.Join(pprof.Lookup("allocs").WriteTo(file, 0), file.Close())
+}
+
+// profileCPU writes a CPU profile until it is stopped.
+func profileCPU(path string) (stop func() error, err error) {
 	f, err := os.Create(path)
 	if err != nil {
 		return nil, err
@@ -125,10 +154,7 @@ func profile(path string) (stop func(), err error) {
 	if err := pprof.StartCPUProfile(f); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	return func() {
-		pprof.StopCPUProfile()
-		_ = f.Close()
-	}, nil
+	return func() error { pprof.StopCPUProfile(); return f.Close() }, nil
 }
 
 // inTurns runs n of each, one at a time, as the machine's mood changes, and answers how long the one in the middle of each took. Each
@@ -158,7 +184,7 @@ func runAlone(ctx context.Context, db *database, w workload, floor *floor, o opt
 	err = orchestrate(ctx, db.store, []saga.AnyDefinition{w.definition}, func(ctx context.Context, e *saga.Orchestrator) error {
 		byStore := floor.byStore(db.store)
 		middle, err := inTurns(ctx, o.alone,
-			func(ctx context.Context) error { return runOne(ctx, e, w) },
+			func(ctx context.Context) error { return w.one(ctx, e) },
 			func(ctx context.Context) error { return byStore.writeAll(ctx, byStore.sagas(1)) },
 			func(ctx context.Context) error { return floor.writeAll(ctx, floor.sagas(1)) })
 		if err == nil {
@@ -269,7 +295,7 @@ func record(ctx context.Context, db *database, w workload) ([]saga.Transition, e
 		return nil, err
 	}
 	r := &recorder{Store: db.store, seen: map[string][]saga.Transition{}}
-	err := orchestrate(ctx, r, []saga.AnyDefinition{w.definition}, func(ctx context.Context, o *saga.Orchestrator) error { return runOne(ctx, o, w) })
+	err := orchestrate(ctx, r, []saga.AnyDefinition{w.definition}, func(ctx context.Context, o *saga.Orchestrator) error { return w.one(ctx, o) })
 	if err != nil {
 		return nil, err
 	}

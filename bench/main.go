@@ -10,7 +10,7 @@
 // recorded from the engine first: it commits as often for a saga, with the same columns, payloads and indexes, and its updates
 // compare and set the revision. It does not decide anything, encodes nothing, runs no steps and waits for nobody.
 //
-// That is the workload local. Others have peers of their own: -workloads commands (raw Watermill with the same messages),
+// That is the workload local; order is the same of a table-driven saga with events and a time-out. Others have peers of their own: -workloads commands (raw Watermill with the same messages),
 // statemachine (two other libraries), waiting and recovery (none). README.md has the figures; peers/ measures other engines.
 package main
 
@@ -22,11 +22,10 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/sagamill/sagamill/saga"
 )
 
 type options struct {
@@ -43,6 +42,7 @@ type options struct {
 	alone       int
 	json        bool
 	profile     string
+	allocations string
 
 	workloads  string
 	least      float64
@@ -62,15 +62,19 @@ func main() {
 	flag.IntVar(&o.writers, "writers", 2, "connections that the floor writes on")
 	flag.IntVar(&o.rounds, "rounds", 3, "rounds of each")
 	flag.IntVar(&o.alone, "alone", 200, "sagas of a round that are run alone, one after the other")
-	flag.StringVar(&o.workloads, "workloads", "local", "what is measured: local, commands, waiting, recovery, statemachine, several with commas, or all")
+	flag.StringVar(&o.workloads, "workloads", "local", "what is measured: local, order, commands, waiting, recovery, statemachine, several with commas, or all")
 	flag.Float64Var(&o.least, "least", 0, "fail if the engine reaches less than this part of its floor (local), or of raw Watermill (commands)")
 	flag.IntVar(&o.instances, "instances", 1_000_000, "how many instances wait (waiting)")
 	flag.IntVar(&o.unfinished, "unfinished", 100_000, "how many instances a crash has left behind (recovery)")
 	flag.BoolVar(&o.json, "json", false, "print the figures as JSON")
-	flag.StringVar(&o.profile, "cpuprofile", "", "write a CPU profile of the engine's last round to this `file`")
+	flag.StringVar(&o.profile, "cpuprofile", "", "run the engine only, and write a CPU profile of its last round to this `file` (local, order)")
+	flag.StringVar(&o.allocations, "memprofile", "", "run the engine only, and write what all its rounds have allocated to this `file` (local, order)")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
+	if o.allocations != "" {
+		runtime.MemProfileRate = 4096
+	}
 	if setup := os.Getenv(childEnv); setup != "" {
 		if err := participate(ctx, setup); err != nil {
 			fmt.Fprintln(os.Stderr, "bench: participant:", err)
@@ -116,13 +120,15 @@ func run(ctx context.Context, o options) error {
 	}
 	wanted := strings.Split(o.workloads, ",")
 	if o.workloads == "all" {
-		wanted = []string{"local", "commands", "waiting", "recovery", "statemachine"}
+		wanted = []string{"local", "order", "commands", "waiting", "recovery", "statemachine"}
 	}
 	for _, name := range wanted {
 		var err error
 		switch name {
 		case "local":
-			err = runLocal(ctx, o)
+			err = runBesideFloor(ctx, o, workloads(o.steps))
+		case "order":
+			err = runBesideFloor(ctx, o, []workload{orderSaga()})
 		case "waiting":
 			err = report(o)(measureWaiting(ctx, o))
 		case "recovery":
@@ -132,7 +138,7 @@ func run(ctx context.Context, o options) error {
 		case "statemachine":
 			err = report(o)(measureTransitions(o))
 		default:
-			err = errors.New("there is no such workload: it is local, commands, waiting, recovery or statemachine")
+			err = errors.New("there is no such workload: it is local, order, commands, waiting, recovery or statemachine")
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
@@ -155,9 +161,13 @@ func report(o options) func(result any, err error) error {
 	}
 }
 
-func runLocal(ctx context.Context, o options) (err error) {
+// runBesideFloor measures kinds of sagas, each beside its floor.
+func runBesideFloor(ctx context.Context, o options, all []workload) (err error) {
+	if o.profile != "" || o.allocations != "" {
+		return profileEngine(ctx, o, all[0])
+	}
 	var results []result
-	for _, w := range workloads(o.steps) {
+	for _, w := range all {
 		r, err := measure(ctx, o, w)
 		if err != nil {
 			return fmt.Errorf("%s: %w", w.name, err)
@@ -230,7 +240,7 @@ func measure(ctx context.Context, o options, w workload) (result, error) {
 		}
 	}
 	r := result{Workload: w.name, Engine: medians(engines), Store: medians(stores), Floor: medians(floors)}
-	if db.pool != nil && w.end == saga.Completed {
+	if db.pool != nil && w.steps {
 		p, err := newPerTransaction(ctx, db.pool, o.steps)
 		if err != nil {
 			return r, err

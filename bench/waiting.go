@@ -97,7 +97,7 @@ func measureWaiting(ctx context.Context, o options) (r waitingResult, err error)
 	speed := func(db *database) (perSecond float64, err error) {
 		err = orchestrate(ctx, db.store, []saga.AnyDefinition{local.definition, lull}, func(ctx context.Context, e *saga.Orchestrator) error {
 			began := time.Now()
-			_, err := together(ctx, o.sagas, o.inflight, func(ctx context.Context) error { return runOne(ctx, e, local) })
+			_, err := together(ctx, o.sagas, o.inflight, func(ctx context.Context) error { return local.one(ctx, e) })
 			perSecond = float64(o.sagas) / time.Since(began).Seconds()
 			r.Memory = max(r.Memory, memory())
 			return err
@@ -159,7 +159,7 @@ func measureRecovery(ctx context.Context, o options) (r recoveryResult, err erro
 	}
 	defer db.close()
 	local := workloads(o.steps)[0]
-	template, err := firstOf(ctx, db, func(ctx context.Context, e *saga.Orchestrator) error { return runOne(ctx, e, local) }, local.definition)
+	template, err := firstOf(ctx, db, func(ctx context.Context, e *saga.Orchestrator) error { return local.one(ctx, e) }, local.definition)
 	if err != nil {
 		return r, err
 	}

@@ -135,8 +135,8 @@
 // Three settings matter. How many sagas are in flight (Workers and LaneDepth bound it): batches become larger, so that throughput
 // grows, and so does the time that a saga takes. Subscribers: the messages of a topic under way at one time, each of which takes
 // what the broker takes for it, a connection with SQL transports. And the process's GOGC: the heap is small and much of it
-// short-lived, so 400 instead of 100 saves a fifth to a third of the process's CPU, for a heap that is more than twice as
-// large. bench/README.md has figures.
+// short-lived, so 400 instead of 100 saves CPU, for memory that is twice as much. Where command steps have a small machine for
+// themselves, Lanes: 1 makes larger batches of what trickles in. bench/README.md has figures.
 //
 // Everything is bounded. Inputs in a lane (LaneDepth) and steps that wait for a worker (StepQueue, for each definition): whoever
 // brings more waits. Instances in memory (CacheSize): others are read when they are needed. Messages to be published

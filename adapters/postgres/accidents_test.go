@@ -2,11 +2,15 @@ package postgres_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
@@ -176,4 +180,62 @@ func TestLargeBatch(t *testing.T) {
 	}
 	require.Equal(t, 40, scan[int](d, `SELECT count(*) FROM `+d.table("instances")+` WHERE length(data) = 1 << 20`))
 	require.Greater(t, scan[int](d, `SELECT count(DISTINCT created_at) FROM `+d.table("instances")), 1)
+}
+
+// tracer notes what a pool's tracer is told of batches.
+type tracer struct {
+	mu     sync.Mutex
+	events []string
+}
+
+func (tr *tracer) note(format string, args ...any) {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	tr.events = append(tr.events, fmt.Sprintf(format, args...))
+}
+
+func (tr *tracer) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
+	return ctx
+}
+func (tr *tracer) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+func (tr *tracer) TraceBatchStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceBatchStartData) context.Context {
+	tr.note("start of %d", data.Batch.Len())
+	return ctx
+}
+
+func (tr *tracer) TraceBatchQuery(_ context.Context, _ *pgx.Conn, data pgx.TraceBatchQueryData) {
+	verb, _, _ := strings.Cut(data.SQL, " ")
+	tr.note("%s: %v", verb, data.Err)
+}
+
+func (tr *tracer) TraceBatchEnd(_ context.Context, _ *pgx.Conn, data pgx.TraceBatchEndData) {
+	tr.note("end: %v", data.Err)
+}
+
+// The tracer of the user's pool sees what a commit sends.
+func TestTracerSeesCommits(t *testing.T) {
+	t.Parallel()
+	d := newDatabase(t)
+	tr := &tracer{}
+	store := postgres.NewStore(d.openOn(d.newPool(func(c *pgxpool.Config) { c.ConnConfig.Tracer = tr })))
+	tr.events = nil
+	require.Equal(t, []saga.Outcome{saga.Committed}, outcomes(t, store, start("a")))
+	require.Equal(t, []string{"start of 4", "begin: <nil>", "SELECT: <nil>", "WITH: <nil>", "commit: <nil>", "end: <nil>"}, tr.events)
+}
+
+// Each command's transaction ends once: a server complains of the second time.
+func TestCommandsEndTheirTransactionsOnce(t *testing.T) {
+	t.Parallel()
+	d := newDatabase(t)
+	var notices []string
+	pool := d.newPool(func(c *pgxpool.Config) {
+		c.ConnConfig.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) { notices = append(notices, n.Message) }
+	})
+	inbox := postgres.NewInbox(d.openOn(pool))
+	notices = nil
+	for _, answer := range []error{nil, saga.Reject("no"), errors.New("not now")} {
+		_, _ = inbox.Handle(t.Context(), saga.Effect{ID: fmt.Sprint(answer)}, func(context.Context, pgx.Tx) ([]byte, error) { return nil, answer })
+	}
+	require.Empty(t, notices)
 }

@@ -186,11 +186,16 @@ func (db *DB) transaction(ctx context.Context, f func(tx pgx.Tx) error) error {
 		if err != nil {
 			return err
 		}
-		defer rollback(ctx, tx) // after Commit it does nothing
+		idle := func() bool { return conn.Conn().PgConn().TxStatus() == 'I' }
+		defer func() {
+			if !idle() {
+				rollback(ctx, tx)
+			}
+		}()
 		if err := f(tx); err != nil {
 			return err
 		}
-		if conn.Conn().PgConn().TxStatus() == 'I' {
+		if idle() {
 			return nil // f has committed, with its last statements
 		}
 		if err := ctx.Err(); err != nil {

@@ -239,3 +239,28 @@ func TestCommandsEndTheirTransactionsOnce(t *testing.T) {
 	}
 	require.Empty(t, notices)
 }
+
+// After a restart of the server all connections of a pool are dead, however many there are: who reads does not notice.
+func TestReadAfterTheServersRestart(t *testing.T) {
+	t.Parallel()
+	d := newDatabase(t)
+	name := d.schema + " many"
+	pool := d.newPool(func(c *pgxpool.Config) {
+		c.MaxConns, c.ConnConfig.RuntimeParams["application_name"] = 12, name
+	})
+	store := postgres.NewStore(d.openOn(pool))
+	require.Equal(t, []saga.Outcome{saga.Committed}, outcomes(t, store, start("a")))
+	var conns []*pgxpool.Conn
+	for range 12 {
+		c, err := pool.Acquire(t.Context())
+		require.NoError(t, err)
+		conns = append(conns, c)
+	}
+	for _, c := range conns {
+		c.Release()
+	}
+	require.Equal(t, 12, scan[int](d, `SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = $1`, name))
+	records, err := store.Load(t.Context(), "a")
+	require.NoError(t, err)
+	require.Len(t, records, 1)
+}

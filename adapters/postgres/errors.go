@@ -41,6 +41,12 @@ func isLost(err error) bool {
 	}
 }
 
+// isUnreachable tells whether no connection could be made.
+func isUnreachable(err error) bool {
+	var e *pgconn.ConnectError
+	return errors.As(err, &e)
+}
+
 // isOrphan tells whether a start key was taken for an instance that could not be written, as somebody else has created one of
 // the same names in this moment. When it is tried again, that one is seen.
 func (n names) isOrphan(err error) bool {

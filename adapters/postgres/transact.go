@@ -49,12 +49,18 @@ func (db *DB) browse(ctx context.Context, queue func(*pgx.Batch)) error {
 }
 
 func (db *DB) readPlanned(ctx context.Context, generic bool, queue func(*pgx.Batch)) error {
-	return again(ctx, func(err error) bool { return isAccident(err) || isLost(err) }, func() error {
-		return db.pipeline(ctx, func(b *pgx.Batch) {
+	for try, tries := 1, maxTries; ; try++ {
+		err := db.pipeline(ctx, func(b *pgx.Batch) {
 			db.queueSettings(b, db.lockTimeout, generic)
 			queue(b)
 		})
-	})
+		if isLost(err) && !isUnreachable(err) {
+			tries = maxTries + int(db.pool.Stat().MaxConns()) // each of the pool's may have been closed by the server
+		}
+		if err == nil || !isAccident(err) && !isLost(err) || try >= tries || !pause(ctx, min(try, maxTries)) {
+			return err
+		}
+	}
 }
 
 // queueRows queues a statement whose rows are read into a slice, instead of what is in it.

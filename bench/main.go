@@ -10,8 +10,9 @@
 // recorded from the engine first: it commits as often for a saga, with the same columns, payloads and indexes, and its updates
 // compare and set the revision. It does not decide anything, encodes nothing, runs no steps and waits for nobody.
 //
-// That is the workload local; order is the same of a table-driven saga with events and a time-out. Others have peers of their own: -workloads commands (raw Watermill with the same messages),
-// statemachine (two other libraries), waiting and recovery (none). README.md has the figures; peers/ measures other engines.
+// That is the workload local; order is the same of a table-driven saga with events and a time-out. Others have peers of their
+// own: -workloads commands (raw Watermill with the same messages), statemachine (two other libraries), waiting and recovery
+// (none). README.md has the figures; peers/ measures other engines.
 package main
 
 import (
@@ -63,7 +64,7 @@ func main() {
 	flag.IntVar(&o.rounds, "rounds", 3, "rounds of each")
 	flag.IntVar(&o.alone, "alone", 200, "sagas of a round that are run alone, one after the other")
 	flag.StringVar(&o.workloads, "workloads", "local", "what is measured: local, order, commands, waiting, recovery, statemachine, several with commas, or all")
-	flag.Float64Var(&o.least, "least", 0, "fail if the engine reaches less than this part of its floor (local), or of raw Watermill (commands)")
+	flag.Float64Var(&o.least, "least", 0, "fail if the engine reaches less than this part of its floor (local, order), or of raw Watermill (commands)")
 	flag.IntVar(&o.instances, "instances", 1_000_000, "how many instances wait (waiting)")
 	flag.IntVar(&o.unfinished, "unfinished", 100_000, "how many instances a crash has left behind (recovery)")
 	flag.BoolVar(&o.json, "json", false, "print the figures as JSON")

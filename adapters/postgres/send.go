@@ -39,22 +39,7 @@ func (db *DB) send(ctx context.Context, lockTimeout time.Duration, statements []
 	})
 	all = append(append(all, statements...), statement{sql: "commit"})
 
-	ctx, cancel := context.WithTimeout(ctx, callWithin)
-	defer cancel()
-	conn, err := db.acquire(ctx)
-	if err != nil {
-		return err
-	}
-	defer conn.Release()
-	err = db.sendOn(ctx, conn.Conn(), all)
-	if err != nil && conn.Conn().PgConn().TxStatus() == 'E' {
-		// The server has skipped the COMMIT. If this fails, too, the pool drops the connection.
-		_, _ = conn.Exec(ctx, "rollback")
-	}
-	if isUnprepared(err) {
-		_ = conn.Conn().DeallocateAll(ctx)
-	}
-	return err
+	return db.onConn(ctx, func(ctx context.Context, conn *pgx.Conn) error { return db.sendOn(ctx, conn, all) })
 }
 
 // sendOn sends statements in one round trip, once they are prepared, if the user's pool is one that prepares statements.

@@ -118,6 +118,13 @@ func (db *DB) readSettings(row pgx.Row) error {
 }
 
 func (db *DB) pipeline(ctx context.Context, queue func(*pgx.Batch)) error {
+	b := &pgx.Batch{}
+	queue(b)
+	return db.onConn(ctx, func(ctx context.Context, conn *pgx.Conn) error { return conn.SendBatch(ctx, b).Close() })
+}
+
+// onConn lends f a connection, for one pipeline.
+func (db *DB) onConn(ctx context.Context, f func(context.Context, *pgx.Conn) error) error {
 	ctx, cancel := context.WithTimeout(ctx, callWithin)
 	defer cancel()
 	conn, err := db.acquire(ctx)
@@ -125,12 +132,13 @@ func (db *DB) pipeline(ctx context.Context, queue func(*pgx.Batch)) error {
 		return err
 	}
 	defer conn.Release()
-	b := &pgx.Batch{}
-	queue(b)
-	err = conn.SendBatch(ctx, b).Close()
+	err = f(ctx, conn.Conn())
 	if err != nil && conn.Conn().PgConn().TxStatus() == 'E' {
 		// The server has skipped the COMMIT. If this fails, too, the pool drops the connection.
 		_, _ = conn.Exec(ctx, "rollback")
+	}
+	if isUnprepared(err) { // what the driver believes to be prepared is not
+		_ = conn.Conn().DeallocateAll(ctx)
 	}
 	return err
 }

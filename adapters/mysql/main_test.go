@@ -10,14 +10,14 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
 	sagamysql "github.com/sagamill/sagamill/adapters/mysql"
+	"github.com/sagamill/sagamill/internal/leaktest"
 	"github.com/sagamill/sagamill/internal/services"
 	"github.com/sagamill/sagamill/internal/services/mariadbtest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // database is a schema of the test's own.
 type database struct {

@@ -9,13 +9,13 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
 	"github.com/sagamill/sagamill/adapters/postgres"
+	"github.com/sagamill/sagamill/internal/leaktest"
 	"github.com/sagamill/sagamill/internal/services"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // database is a schema of the test's own.
 type database struct {

@@ -4,10 +4,11 @@ import (
 	"testing"
 
 	"github.com/go-sql-driver/mysql"
-	"go.uber.org/goleak"
+
+	"github.com/sagamill/sagamill/internal/leaktest"
 )
 
 func TestMain(m *testing.M) {
 	_ = mysql.SetLogger(&mysql.NopLogger{}) // it tells of each connection that is cut
-	goleak.VerifyTestMain(m)
+	leaktest.Main(m)
 }

@@ -6,9 +6,8 @@ import (
 	"os"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"github.com/sagamill/sagamill/examples/ordersaga/torture"
+	"github.com/sagamill/sagamill/internal/leaktest"
 )
 
 // The torture starts its processes from the program that it is in, which is the test's.
@@ -20,5 +19,5 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	goleak.VerifyTestMain(m)
+	leaktest.Main(m)
 }

@@ -3,7 +3,7 @@ package fulfillment
 import (
 	"testing"
 
-	"go.uber.org/goleak"
+	"github.com/sagamill/sagamill/internal/leaktest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }

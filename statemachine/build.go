@@ -91,6 +91,20 @@ func (n *names) has(name string) bool {
 	return known
 }
 
+// find is the number of a name. A few are sooner compared, one after the other, than one is hashed.
+func (n *names) find(name string) (number int, known bool) {
+	if len(n.list) > 12 {
+		number, known = n.at[name]
+		return number, known
+	}
+	for number, known := range n.list {
+		if known == name {
+			return number, true
+		}
+	}
+	return 0, false
+}
+
 func (t Table[S, E, D]) plan() *plan {
 	p := &plan{
 		initial:   string(t.Initial),

@@ -81,7 +81,7 @@ func (m *Machine[S, E, D]) draw(opts []DiagramOption) *drawing {
 		if d.label != nil {
 			lines = append(lines, strings.FieldsFunc(d.label(i), func(r rune) bool { return r == '\n' || r == '\r' })...)
 		}
-		to := d.nodes[m.stateAt[string(row.To)]].id
+		to := d.nodes[m.stateAt.at[string(row.To)]].id
 		for _, from := range m.where[i] {
 			d.arrows = append(d.arrows, arrow{d.nodes[from].id, to, lines, row.Because})
 		}

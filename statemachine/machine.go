@@ -59,8 +59,8 @@ type Machine[S, E ~string, D any] struct {
 	rows     []Row[S, E, D]
 	states   []S
 	events   []E
-	stateAt  map[string]int // keyed by plain strings: the fastest map there is
-	eventAt  map[string]int
+	stateAt  names
+	eventAt  names
 	ends     []bool           // by state
 	cells    [][]choice[S, D] // state * len(events) + event
 	timeouts [][]Timeout      // by state
@@ -76,11 +76,11 @@ type choice[S ~string, D any] struct {
 
 // Find says what becomes of the event in the state. It allocates nothing.
 func (m *Machine[S, E, D]) Find(state S, event E, data D) Answer[S] {
-	s, known := m.stateAt[string(state)]
+	s, known := m.stateAt.find(string(state))
 	if !known {
 		return Answer[S]{Kind: NoState, Row: -1}
 	}
-	e, known := m.eventAt[string(event)]
+	e, known := m.eventAt.find(string(event))
 	if !known {
 		return Answer[S]{Kind: NoEvent, Row: -1}
 	}
@@ -99,7 +99,7 @@ func (m *Machine[S, E, D]) Find(state S, event E, data D) Answer[S] {
 // it is over, the first whose guard holds is taken, and the rest are not. The
 // slice is shared: do not change it.
 func (m *Machine[S, E, D]) Timeouts(state S) []Timeout {
-	s, known := m.stateAt[string(state)]
+	s, known := m.stateAt.find(string(state))
 	if !known {
 		return nil
 	}
@@ -117,19 +117,19 @@ func (m *Machine[S, E, D]) Initial() S { return m.initial }
 
 // IsFinal reports whether an instance ends in the state.
 func (m *Machine[S, E, D]) IsFinal(state S) bool {
-	s, known := m.stateAt[string(state)]
+	s, known := m.stateAt.find(string(state))
 	return known && m.ends[s]
 }
 
 // HasState reports whether the table names the state. Groups are no states.
 func (m *Machine[S, E, D]) HasState(state S) bool {
-	_, known := m.stateAt[string(state)]
+	_, known := m.stateAt.find(string(state))
 	return known
 }
 
 // HasEvent reports whether the table names the event.
 func (m *Machine[S, E, D]) HasEvent(event E) bool {
-	_, known := m.eventAt[string(event)]
+	_, known := m.eventAt.find(string(event))
 	return known
 }
 
@@ -170,8 +170,8 @@ func assemble[S, E ~string, D any](t Table[S, E, D], p *plan) *Machine[S, E, D] 
 		rows:     slices.Clone(t.Rows),
 		states:   typed[S](p.states.list),
 		events:   typed[E](p.events.list),
-		stateAt:  p.states.at,
-		eventAt:  p.events.at,
+		stateAt:  p.states,
+		eventAt:  p.events,
 		ends:     p.ends,
 		cells:    make([][]choice[S, D], len(p.cells)),
 		timeouts: make([][]Timeout, len(p.states.list)),

@@ -1,6 +1,7 @@
 package statemachine_test
 
 import (
+	"strconv"
 	"testing"
 	"time"
 
@@ -264,6 +265,40 @@ func BenchmarkBuild(b *testing.B) {
 	for b.Loop() {
 		if _, err := orders.Build(); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+// However many names there are, each is found, and no other.
+func TestFindAmongFewAndMany(t *testing.T) {
+	t.Parallel()
+	for _, n := range []int{2, 11, 12, 13, 100} {
+		table := statemachine.Table[string, string, int]{Initial: "0", Otherwise: statemachine.Refuse}
+		for k := range n {
+			table.Rows = append(table.Rows, statemachine.Row[string, string, int]{
+				From: strconv.Itoa(k), On: "leave " + strconv.Itoa(k), To: strconv.Itoa((k + 1) % n),
+			})
+		}
+		machine, err := table.Build()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for k := range n {
+			for other := range n {
+				want := statemachine.Answer[string]{Kind: statemachine.Refused, Row: -1}
+				if k == other {
+					want = statemachine.Answer[string]{Kind: statemachine.Transition, Row: k, To: strconv.Itoa((k + 1) % n)}
+				}
+				if diff := cmp.Diff(want, machine.Find(strconv.Itoa(k), "leave "+strconv.Itoa(other), 0)); diff != "" {
+					t.Fatalf("%d of %d, event %d: %s", k, n, other, diff)
+				}
+			}
+		}
+		if got := machine.Find(strconv.Itoa(n), "leave 0", 0).Kind; got != statemachine.NoState {
+			t.Errorf("among %d: %v", n, got)
+		}
+		if got := machine.Find("0", "leave", 0).Kind; got != statemachine.NoEvent {
+			t.Errorf("among %d: %v", n, got)
 		}
 	}
 }

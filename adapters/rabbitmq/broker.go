@@ -17,8 +17,8 @@
 //     there RabbitMQ waits for its consumer_timeout (30 minutes by default), and then closes the channel;
 //   - a message that is never acknowledged, and one that is none of Watermill's, hold up nobody. Headers that are not texts are
 //     handed on as Go prints them;
-//   - connections that are lost are made again: by the next Publish, and, as the subscription ends, by whoever opens it again
-//     (the engine does, after a second).
+//   - connections that are lost, or dropped because RabbitMQ does not answer in time, are made again: by the next Publish, and,
+//     as the subscription ends, by whoever opens it again (the engine does, after a second).
 //
 // Messages come in order of publication to a group with one subscriber that acknowledges all; otherwise about so. What comes again
 // has the metadata [RedeliveredKey].
@@ -46,8 +46,9 @@ import (
 type Config struct {
 	// Channels bounds the calls of Publish at one time; each has a channel of its own. More of them wait. Default 8.
 	Channels int
-	// ConfirmTimeout bounds how long Publish waits for RabbitMQ: for a connection, and for the confirmation. A RabbitMQ that is
-	// short of memory or disk lets publishers wait. Default 10s.
+	// ConfirmTimeout bounds how long Publish waits for RabbitMQ: for a connection, for what it needs on it, and for the
+	// confirmation. A RabbitMQ that is short of memory or disk lets publishers wait. When the time is over the connection, on which
+	// others may wait as well, is dropped. It bounds Bind, and how subscribers subscribe and close, in the same way. Default 10s.
 	ConfirmTimeout time.Duration
 	// QueueArguments are given to queues that are declared, {"x-queue-type": "quorum"} say. All who declare a queue must
 	// give the same ones. Default: none.
@@ -136,11 +137,14 @@ func (b *Broker) Publish(topic string, messages ...*message.Message) error {
 
 // Bind makes the queues of groups, so that they get what is published from now on, though they have no subscriber yet.
 func (b *Broker) Bind(ctx context.Context, topic string, groups ...string) (err error) {
+	ctx, cancel := b.bound(ctx)
+	defer cancel()
 	conn, err := b.dial(ctx)
 	if err != nil {
 		return fmt.Errorf("rabbitmq: bind: %w", err)
 	}
-	defer func() { err = errors.Join(err, conn.Close()) }()
+	defer func() { err = errors.Join(err, conn.close(ctx)) }()
+	defer conn.dropAfter(ctx)()
 	ch, err := conn.Channel()
 	if err != nil {
 		return fmt.Errorf("rabbitmq: bind: %w", err)
@@ -153,7 +157,8 @@ func (b *Broker) Bind(ctx context.Context, topic string, groups ...string) (err 
 	return nil
 }
 
-// Close ends publishing. Subscribers are closed by whoever opened them. It may be called any number of times.
+// Close ends publishing: a Publish that waits gives up. It takes no longer than the ConfirmTimeout. Subscribers are closed by
+// whoever opened them. It may be called any number of times.
 func (b *Broker) Close() error { return b.publisher.close() }
 
 // declare makes the topic's exchange and the group's queue, and binds them.
@@ -182,19 +187,6 @@ func declareExchange(ch *amqp.Channel, topic string) error {
 }
 
 func queueOf(topic, group string) string { return topic + "_" + group }
-
-// dial connects, until ctx is done.
-func (b *Broker) dial(ctx context.Context) (*amqp.Connection, error) {
-	config := b.config.AMQP
-	if config.Dial == nil {
-		timeout := b.config.ConfirmTimeout
-		if deadline, ok := ctx.Deadline(); ok {
-			timeout = max(time.Until(deadline), time.Millisecond)
-		}
-		config.Dial = amqp.DefaultDial(timeout)
-	}
-	return amqp.DialConfig(b.url, config)
-}
 
 // validName refuses what RabbitMQ does not take as a name, or keeps for itself. Topic and group together make a queue's name.
 func validName(what, name string) error {

@@ -12,29 +12,30 @@ import (
 
 // publisher has a connection, made when it is needed, and channels on it that are lent to one Publish at a time.
 type publisher struct {
-	broker *Broker
-	places chan struct{} // bounds the calls of Publish
-	end    context.CancelFunc
-	life   context.Context // of the publisher: it ends with close, and nothing else
+	broker  *Broker
+	places  chan struct{} // bounds the calls of Publish
+	connect chan struct{} // has the place of the one who may connect
+	end     context.CancelFunc
+	life    context.Context // of the publisher: it ends with close, and nothing else
 
-	mu     sync.Mutex
+	mu     sync.Mutex // is not held while RabbitMQ is waited for
 	closed bool
-	conn   *amqp.Connection
-	idle   []*lent
+	conn   *connection
+	idle   []*lent // of conn
 	active sync.WaitGroup
 }
 
 // lent is a channel in confirm mode.
 type lent struct {
 	*amqp.Channel
-	conn   *amqp.Connection
+	conn   *connection
 	topics map[string]bool // whose exchanges were declared on this channel
 }
 
 var errNotConfirmed = errors.New("RabbitMQ does not confirm that it has taken the message")
 
 func newPublisher(b *Broker) *publisher {
-	p := &publisher{broker: b, places: make(chan struct{}, b.config.Channels)}
+	p := &publisher{broker: b, places: make(chan struct{}, b.config.Channels), connect: make(chan struct{}, 1)}
 	p.life, p.end = context.WithCancel(context.Background())
 	return p
 }
@@ -44,7 +45,7 @@ func (p *publisher) publish(topic string, messages []*message.Message) error {
 		return ErrClosed
 	}
 	defer p.active.Done()
-	ctx, cancel := context.WithTimeout(p.life, p.broker.config.ConfirmTimeout)
+	ctx, cancel := p.broker.bound(p.life)
 	defer cancel()
 	select {
 	case p.places <- struct{}{}:
@@ -52,7 +53,23 @@ func (p *publisher) publish(topic string, messages []*message.Message) error {
 	case <-ctx.Done():
 		return fmt.Errorf("%d others publish, and are not done: %w", cap(p.places), ctx.Err())
 	}
-	ch, err := p.take(ctx)
+	conn, err := p.connection(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.dropAfter(ctx)()
+	if err = p.publishOn(ctx, conn, topic, messages); err != nil && ctx.Err() != nil {
+		conn.drop() // at once, so that nobody takes it up
+		if !errors.Is(err, ctx.Err()) {
+			err = fmt.Errorf("%w: %w", ctx.Err(), err)
+		}
+	}
+	return err
+}
+
+// publishOn waits for RabbitMQ until the connection is dropped.
+func (p *publisher) publishOn(ctx context.Context, conn *connection, topic string, messages []*message.Message) error {
+	ch, err := p.take(conn)
 	if err != nil {
 		return err
 	}
@@ -107,34 +124,58 @@ func (p *publisher) enter() bool {
 	return !p.closed
 }
 
-// take lends a channel. It connects if it must, one caller at a time.
-func (p *publisher) take(ctx context.Context) (*lent, error) {
+// connection returns the connection. It connects if it must, one caller at a time.
+func (p *publisher) connection(ctx context.Context) (*connection, error) {
+	select {
+	case p.connect <- struct{}{}:
+		defer func() { <-p.connect }()
+	case <-ctx.Done():
+		return nil, fmt.Errorf("another one connects, and is not done: %w", ctx.Err())
+	}
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.conn == nil || p.conn.IsClosed() {
-		p.idle = nil // they died with it
-		conn, err := p.broker.dial(ctx)
-		if err != nil {
-			return nil, err
-		}
-		p.conn = conn
+	conn := p.conn
+	p.mu.Unlock()
+	if conn.usable() {
+		return conn, nil
 	}
-	for len(p.idle) > 0 {
-		ch := p.idle[len(p.idle)-1]
-		p.idle = p.idle[:len(p.idle)-1]
-		if !ch.IsClosed() {
-			return ch, nil
-		}
-	}
-	ch, err := p.conn.Channel()
+	conn, err := p.broker.dial(ctx)
 	if err != nil {
 		return nil, err
 	}
-	l := &lent{Channel: ch, conn: p.conn, topics: map[string]bool{}}
+	p.mu.Lock()
+	p.conn, p.idle = conn, nil // the channels died with their connection
+	p.mu.Unlock()
+	return conn, nil
+}
+
+// take lends a channel of the connection.
+func (p *publisher) take(conn *connection) (*lent, error) {
+	if ch := p.takeIdle(conn); ch != nil {
+		return ch, nil
+	}
+	ch, err := conn.Channel()
+	if err != nil {
+		return nil, err
+	}
+	l := &lent{Channel: ch, conn: conn, topics: map[string]bool{}}
 	if err := ch.Confirm(false); err != nil {
 		return nil, errors.Join(err, l.discard())
 	}
 	return l, nil
+}
+
+// takeIdle returns nil if there is no idle channel of the connection.
+func (p *publisher) takeIdle(conn *connection) *lent {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for conn == p.conn && len(p.idle) > 0 {
+		ch := p.idle[len(p.idle)-1]
+		p.idle = p.idle[:len(p.idle)-1]
+		if !ch.IsClosed() {
+			return ch
+		}
+	}
+	return nil
 }
 
 func (p *publisher) giveBack(ch *lent) {
@@ -145,7 +186,7 @@ func (p *publisher) giveBack(ch *lent) {
 	}
 }
 
-// close waits for those who publish; they give up soon.
+// close waits for those who publish; they give up at once.
 func (p *publisher) close() error {
 	p.mu.Lock()
 	first := !p.closed
@@ -156,16 +197,7 @@ func (p *publisher) close() error {
 	if !first {
 		return nil
 	}
-	return closeConnection(p.conn)
-}
-
-// closeConnection closes a connection, if there is one that is not closed.
-func closeConnection(conn *amqp.Connection) error {
-	if conn == nil {
-		return nil
-	}
-	if err := conn.Close(); err != nil && !errors.Is(err, amqp.ErrClosed) {
-		return fmt.Errorf("rabbitmq: close a connection: %w", err)
-	}
-	return nil
+	ctx, cancel := p.broker.bound(context.Background())
+	defer cancel()
+	return p.conn.close(ctx)
 }

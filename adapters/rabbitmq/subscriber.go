@@ -20,7 +20,7 @@ type subscriber struct {
 	mu      sync.Mutex
 	closed  bool
 	closing chan struct{}
-	conn    *amqp.Connection
+	conn    *connection
 	err     error // of Close
 }
 
@@ -57,13 +57,16 @@ func (s *subscriber) Subscribe(ctx context.Context, topic string) (<-chan *messa
 
 // consume begins to take messages from the group's queue, one at a time.
 func (s *subscriber) consume(ctx context.Context, topic string) (*amqp.Channel, <-chan amqp.Delivery, error) {
-	if s.conn == nil || s.conn.IsClosed() {
+	ctx, cancel := s.broker.bound(ctx)
+	defer cancel()
+	if !s.conn.usable() {
 		conn, err := s.broker.dial(ctx)
 		if err != nil {
 			return nil, nil, err
 		}
 		s.conn = conn
 	}
+	defer s.conn.dropAfter(ctx)()
 	ch, err := s.conn.Channel()
 	if err != nil {
 		return nil, nil, err
@@ -136,7 +139,14 @@ func (s *subscriber) Close() error {
 	}
 	s.closed = true
 	close(s.closing)
-	s.active.Wait()
-	s.err = closeConnection(s.conn)
+	if s.conn == nil {
+		return nil
+	}
+	ctx, cancel := s.broker.bound(context.Background())
+	defer cancel()
+	release := s.conn.dropAfter(ctx)
+	s.active.Wait() // they close their channels
+	release()
+	s.err = s.conn.close(ctx)
 	return s.err
 }

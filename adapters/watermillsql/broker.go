@@ -24,13 +24,15 @@
 // at the end. A message is shown there only when no older transaction of the whole cluster that has written anything can still commit: so
 // long transactions anywhere in the cluster are delays here, and so are handlers that write for long; those that wait for an
 // acknowledgement are not. On MySQL, which takes one message at a time, a transaction that has published and does not end holds up
-// its topics.
+// its topics: their groups, and others that publish there if a number is missing before what a group would get next (it was
+// drawn in a transaction that is rolled back, say). Of several servers that replicate to each other one may be written to.
 //
 // An entry whose metadata cannot be read is handed on without them, so that the engine can record it as a dead letter.
 //
 // Names: topics are letters, digits and -$:._ , 45 at most, since what a longer name would be cut off to may be another topic's;
 // they do not begin with "offsets_". Tables are named watermill_TOPIC and watermill_offsets_TOPIC, and are made in the
-// connection's schema. Message UUIDs have 36 characters at most.
+// connection's schema. Message UUIDs have 36 characters at most. On MySQL a table of offsets has a row more than groups, whose name is
+// empty: publishing needs it.
 package watermillsql
 
 import (

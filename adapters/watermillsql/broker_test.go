@@ -179,6 +179,22 @@ func TestMessagesComeInOrder(t *testing.T) {
 	})
 }
 
+// Groups whose names look alike to a database are groups of their own.
+func TestGroupsAreToldApart(t *testing.T) {
+	t.Parallel()
+	onEach(t, config, func(t *testing.T, f fixture) {
+		var all []<-chan *message.Message
+		for _, group := range []string{"a", "A", "ä", "a ", " ", "\t"} {
+			messages, _ := f.subscribe(t, group)
+			all = append(all, messages)
+		}
+		require.NoError(t, f.Publish(f.topic, newMessage("p")))
+		for _, messages := range all {
+			receive(t, messages).Ack()
+		}
+	})
+}
+
 // A message is handed on while the one before is not acknowledged yet, and comes again if it is not by the end: not so what was.
 func TestMessagesAreHandedOnAhead(t *testing.T) {
 	t.Parallel()

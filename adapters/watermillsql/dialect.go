@@ -5,6 +5,8 @@ import (
 	stdsql "database/sql"
 	"encoding/json"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/ThreeDotsLabs/watermill-sql/v4/pkg/sql"
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -21,6 +23,8 @@ type dialect struct {
 	join func(ctx context.Context, db sql.Beginner, topic, group string) error
 	// trim deletes what all groups have acknowledged.
 	trim func(ctx context.Context, db sql.Beginner, topic string) error
+	// settle returns when no message can appear any more before one that is to be seen already. Nil: there never is such a one.
+	settle func(ctx context.Context, db sql.Beginner, topic string) error
 }
 
 var postgres = dialect{
@@ -44,6 +48,7 @@ var mysql = dialect{
 	isolation: stdsql.LevelSerializable, // see Watermill's schema
 	join:      joinMySQL,
 	trim:      trimMySQL,
+	settle:    settleMySQL,
 }
 
 type postgresSchema struct{ sql.DefaultPostgreSQLSchema }
@@ -58,16 +63,58 @@ func (postgresSchema) UnmarshalMessage(params sql.UnmarshalMessageParams) (sql.R
 	return r, nil
 }
 
+// mysqlSchema sees to it that no message is passed over. A message that has its number (AUTO_INCREMENT) before another one may be there
+// after it, whatever innodb_autoinc_lock_mode is. So who publishes shares a lock, from before the number is drawn to the end of
+// the transaction; and a group that would pass over numbers waits, once, until all that share the lock then have ended (settleMySQL),
+// and looks again. The lock is that of a row of the table of offsets: the one of the group "", which nobody is in.
 type mysqlSchema struct{ sql.DefaultMySQLSchema }
+
+// SchemaInitializingQueries implements sql.SchemaAdapter. Who publishes needs both tables.
+func (s mysqlSchema) SchemaInitializingQueries(params sql.SchemaInitializingQueriesParams) ([]sql.Query, error) {
+	messages, err := s.DefaultMySQLSchema.SchemaInitializingQueries(params)
+	if err != nil {
+		return nil, err
+	}
+	offsets, err := mysqlOffsets{}.SchemaInitializingQueries(sql.OffsetsSchemaInitializingQueriesParams(params))
+	return append(messages, offsets...), err
+}
+
+// InsertQuery implements sql.SchemaAdapter. MySQL knows the values of a row before it numbers it. Without the row that is to be
+// locked the UUID would be NULL, which the column does not take.
+func (s mysqlSchema) InsertQuery(params sql.InsertQueryParams) (sql.Query, error) {
+	q, err := s.DefaultMySQLSchema.InsertQuery(params)
+	lock := fmt.Sprintf("SELECT '' FROM `watermill_offsets_%s` WHERE consumer_group = '' LOCK IN SHARE MODE", params.Topic)
+	q.Query = strings.Replace(q.Query, "(?,?,?)", "(CONCAT(("+lock+"), ?),?,?)", 1)
+	return q, err
+}
+
+// SelectQuery implements sql.SchemaAdapter. It asks for the number that the group is at, too.
+func (s mysqlSchema) SelectQuery(params sql.SelectQueryParams) (sql.Query, error) {
+	next, err := params.OffsetsAdapter.NextOffsetQuery(sql.NextOffsetQueryParams{Topic: params.Topic, ConsumerGroup: params.ConsumerGroup})
+	return sql.Query{
+		Query: fmt.Sprintf("SELECT `offset`, uuid, payload, metadata, (%s) FROM %s WHERE `offset` > (%s) ORDER BY `offset` LIMIT %d",
+			next.Query, s.MessagesTable(params.Topic), next.Query, s.SubscribeBatchSize),
+		Args: slices.Concat(next.Args, next.Args),
+	}, err
+}
 
 // UnmarshalMessage implements sql.SchemaAdapter.
 func (mysqlSchema) UnmarshalMessage(params sql.UnmarshalMessageParams) (sql.Row, error) {
-	r := sql.Row{}
-	if err := params.Row.Scan(&r.Offset, &r.UUID, &r.Payload, &r.Metadata); err != nil {
+	r, at := sql.Row{}, int64(0)
+	if err := params.Row.Scan(&r.Offset, &r.UUID, &r.Payload, &r.Metadata, &at); err != nil {
 		return sql.Row{}, fmt.Errorf("scan a message: %w", err)
 	}
-	r.Msg = messageOf(r)
+	r.Msg, r.ExtraData = messageOf(r), map[string]any{groupAt: at}
 	return r, nil
+}
+
+// groupAt is the key of a row's extra data for the number that the group is at, where numbers that are missing are waited for.
+const groupAt = "group at"
+
+// skips tells whether numbers are missing between what the group is at and the last of the messages.
+func skips(rows []sql.Row) bool {
+	at, known := rows[0].ExtraData[groupAt].(int64)
+	return known && rows[len(rows)-1].Offset-at > int64(len(rows))
 }
 
 // MalformedKey is the metadata key of an entry whose own metadata cannot be read. It says why.
@@ -108,6 +155,20 @@ func (a postgresOffsets) NextOffsetQuery(params sql.NextOffsetQueryParams) (sql.
 
 type mysqlOffsets struct {
 	sql.DefaultMySQLOffsetsAdapter
+}
+
+// SchemaInitializingQueries implements sql.OffsetsAdapter. Groups are told apart by their bytes: a column of text takes "a", "A"
+// and "a " for one.
+func (a mysqlOffsets) SchemaInitializingQueries(params sql.OffsetsSchemaInitializingQueriesParams) ([]sql.Query, error) {
+	table := a.MessagesOffsetsTable(params.Topic)
+	return []sql.Query{
+		{Query: `CREATE TABLE IF NOT EXISTS ` + table + ` (
+			consumer_group VARBINARY(255) NOT NULL PRIMARY KEY,
+			offset_acked BIGINT,
+			offset_consumed BIGINT NOT NULL
+		)`},
+		{Query: `INSERT IGNORE INTO ` + table + ` (consumer_group, offset_consumed) VALUES ('', 0)`}, // see mysqlSchema
+	}, nil
 }
 
 // NextOffsetQuery implements sql.OffsetsAdapter. No row means that another one has it, and nothing is greater than NULL.

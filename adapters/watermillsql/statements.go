@@ -58,6 +58,16 @@ func joinMySQL(ctx context.Context, db sql.Beginner, topic, group string) error 
 	return err
 }
 
+// settleMySQL waits for the transactions that have published, or are about to: see mysqlSchema. The caller has none open, for
+// which they might wait.
+func settleMySQL(ctx context.Context, db sql.Beginner, topic string) error {
+	n, err := number(ctx, db, fmt.Sprintf("SELECT COUNT(*) FROM `watermill_offsets_%s` WHERE consumer_group = '' FOR UPDATE", topic))
+	if err == nil && n != 1 {
+		return errors.New(`the table of offsets has no row of the group ""`)
+	}
+	return err
+}
+
 // number reads the number that a query answers.
 func number(ctx context.Context, db sql.Beginner, query string, args ...any) (n int64, err error) {
 	rows, err := db.QueryContext(ctx, query, args...)

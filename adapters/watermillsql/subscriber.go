@@ -100,6 +100,8 @@ type reader struct {
 	*subscriber
 	topic string
 	out   chan *message.Message
+	// settled is a number of a message: no other one can appear before it.
+	settled int64
 }
 
 func (r *reader) run(ctx context.Context) {
@@ -168,6 +170,14 @@ func (r *reader) once(ctx context.Context) (more bool, err error) {
 	rows, err := r.read(ctx, tx)
 	if err != nil || len(rows) == 0 {
 		return false, err
+	}
+	if last := rows[len(rows)-1].Offset; d.settle != nil && last > r.settled && skips(rows) {
+		_ = tx.Rollback() // what is missing may wait for the transaction
+		if err := d.settle(ctx, db, r.topic); err != nil {
+			return false, fmt.Errorf("wait for messages that are published late: %w", err)
+		}
+		r.settled = last
+		return r.once(ctx)
 	}
 	acked, refused := r.handOn(ctx, rows)
 	if acked > 0 {

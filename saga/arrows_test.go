@@ -21,7 +21,8 @@ type listedPackage struct {
 }
 
 // TestArrows keeps the directions of imports: adapters -> saga, idempotency; saga -> statemachine, compensation, idempotency,
-// watermill; nothing -> adapters but examples, bench and test kits; statemachine and compensation know nobody.
+// watermill; nothing -> adapters but examples, bench and test kits; statemachine and compensation know nobody. What is in internal is for
+// tests.
 func TestArrows(t *testing.T) {
 	t.Parallel()
 	cmd := exec.Command("go", "list", "-json=ImportPath,Imports", "./...")
@@ -56,7 +57,7 @@ func mayImport(from, to string) bool {
 	to, ours := strings.CutPrefix(to, module+"/")
 	top, _, _ := strings.Cut(from, "/")
 	switch {
-	case top == "examples" || top == "bench" || testKit(from):
+	case top == "examples" || top == "bench" || top == "internal" || testKit(from):
 		return true
 	case ours && testKit(to):
 		return false

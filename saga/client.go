@@ -71,23 +71,30 @@ func (o *Orchestrator) Send(ctx context.Context, ev RoutedEvent) (answer Disposi
 	if err := o.ready(ctx); err != nil {
 		return "", err
 	}
-	id := ev.Instance
-	if id == "" {
-		if o.latest(ev.Definition) == nil {
-			return "", fmt.Errorf("%w: %q", ErrUnknownDefinition, ev.Definition)
-		}
-		r, err := o.store.Lookup(ctx, ev.Definition, ev.Key)
+	var done jobDone
+	var id, key string
+	send := func(to string) error {
+		id = to
+		done, err = o.do(ctx, &job{
+			id: id, definition: ev.Definition, key: key, input: inputIdentity(ev.Source, ev.ID),
+			in: input{event: &waiting{Event: ev.Event, Source: ev.Source, ID: ev.ID, Payload: ev.Payload}, trace: o.traceFrom(ctx)},
+		})
 		if err != nil {
-			return "", fmt.Errorf("saga: send %s to %s %q: %w", ev.Event, ev.Definition, ev.Key, err)
+			return fmt.Errorf("saga: send %s to instance %s: %w", ev.Event, id, err)
 		}
-		id = r.ID
+		return nil
 	}
-	done, err := o.do(ctx, &job{
-		id: id, definition: ev.Definition, input: inputIdentity(ev.Source, ev.ID),
-		in: input{event: &waiting{Event: ev.Event, Source: ev.Source, ID: ev.ID, Payload: ev.Payload}, trace: o.traceFrom(ctx)},
-	})
+	switch {
+	case ev.Instance != "":
+		err = send(ev.Instance)
+	case o.latest(ev.Definition) == nil:
+		err = fmt.Errorf("%w: %q", ErrUnknownDefinition, ev.Definition)
+	default:
+		key = ev.Key
+		err = o.withKey(ctx, ev.Definition, key, send)
+	}
 	if err != nil {
-		return "", fmt.Errorf("saga: send %s to instance %s: %w", ev.Event, id, err)
+		return "", err
 	}
 	switch done.answer {
 	case Refused:
@@ -178,9 +185,23 @@ func (d *Definition[S, E, D]) Get(ctx context.Context, o *Orchestrator, key stri
 // that the saga only passes through may be missed; so it also returns, with an error, when the saga has settled in another
 // one. Changes made by this process are seen at once, those of other processes within PollInterval.
 func (d *Definition[S, E, D]) Wait(ctx context.Context, o *Orchestrator, key string, states ...S) (Snapshot[S, D], error) {
-	there := func(state string, settled bool) bool { return settled || slices.Contains(states, S(state)) }
-	i, err := o.waitForKey(ctx, d.Name(), key, func(i Instance) bool { return there(i.State, i.Settled) },
-		func(i *instance) bool { return there(i.state, i.settled) })
+	for _, s := range states {
+		if !o.hasState(d.Name(), string(s)) {
+			return Snapshot[S, D]{}, fmt.Errorf("%w: %s has no state %q; it has %q", ErrInvalid, d.Name(), s, o.latest(d.Name()).machine.States())
+		}
+	}
+	there := func(its, state string, settled bool) bool {
+		return settled || slices.Contains(states, S(state)) || its != key
+	}
+	var i Instance
+	err := o.withKey(ctx, d.Name(), key, func(id string) (err error) {
+		i, err = o.waitFor(ctx, id, func(i Instance) bool { return there(i.Key, i.State, i.Settled) },
+			func(i *instance) bool { return there(i.key, i.state, i.settled) })
+		if err == nil && i.Key != key {
+			err = fmt.Errorf("%w: %s is %q now", ErrNotFound, id, i.Key)
+		}
+		return err
+	})
 	if err != nil {
 		return Snapshot[S, D]{}, fmt.Errorf("saga: waiting for %s %q: %w", d.Name(), key, err)
 	}
@@ -191,19 +212,30 @@ func (d *Definition[S, E, D]) Wait(ctx context.Context, o *Orchestrator, key str
 	return s, err
 }
 
-// waitForKey is waitFor of the instance that has a business key.
-func (o *Orchestrator) waitForKey(ctx context.Context, definition, key string, holds func(Instance) bool, quick func(*instance) bool) (Instance, error) {
+// hasState tells whether any version of a definition has a state. Of one that is not known here nothing can be said.
+func (o *Orchestrator) hasState(definition, state string) bool {
+	known := false
+	for v, p := range o.plans {
+		if known = known || v.Name == definition; v.Name == definition && p.machine.HasState(state) {
+			return true
+		}
+	}
+	return !known
+}
+
+// withKey does something with the ID of the instance that has a business key. It asks the store which one that is unless this
+// process has committed it lately.
+func (o *Orchestrator) withKey(ctx context.Context, definition, key string, do func(id string) error) error {
 	if id := o.watch.named(definition, key); id != "" {
-		i, err := o.waitFor(ctx, id, holds, quick)
-		if !errors.Is(err, ErrNotFound) {
-			return i, err
-		} // else it was removed, and another one may have its key
+		if err := do(id); !errors.Is(err, ErrNotFound) {
+			return err
+		} // else it was removed, and others may have its key, or its ID
 	}
 	i, err := o.Lookup(ctx, definition, key)
 	if err != nil {
-		return Instance{}, err
+		return err
 	}
-	return o.waitFor(ctx, i.ID, holds, quick)
+	return do(i.ID)
 }
 
 // WaitFor returns an instance as soon as a condition holds for it. It is asked when this process has changed the instance, and
@@ -212,16 +244,18 @@ func (o *Orchestrator) WaitFor(ctx context.Context, id string, holds func(Instan
 	return o.waitFor(ctx, id, holds, nil)
 }
 
-// waitFor has the condition twice if it may be asked for by the lanes, too: of each commit.
+// waitFor has the condition twice if it may be asked for by the lanes, too: of each commit. What this process knows is an answer
+// if the instance has settled, or if it was so after the wait began; else the store is asked.
 func (o *Orchestrator) waitFor(ctx context.Context, id string, holds func(Instance) bool, quick func(*instance) bool) (i Instance, err error) {
-	a, known := o.watch.on(id, quick, time.Now().Add(-o.config.PollInterval))
+	began := time.Now()
+	a, known := o.watch.on(id, quick, began.Add(-o.config.PollInterval))
 	defer o.watch.off(a)
 	poll := time.NewTicker(o.config.PollInterval)
 	defer poll.Stop()
-	ask := known == nil // the store
+	ask := known.instance == nil // the store
 	for {
-		if ask || quick == nil || quick(known) {
-			if i, err = o.look(ctx, id, known, ask); err != nil || holds(i) && (ask || i.Settled) {
+		if ask || quick == nil || quick(known.instance) {
+			if i, err = o.look(ctx, id, known.instance, ask); err != nil || holds(i) && (ask || i.Settled || known.began.After(began)) {
 				return i, err
 			}
 			if !ask && holds(i) {
@@ -236,10 +270,10 @@ func (o *Orchestrator) waitFor(ctx context.Context, id string, holds func(Instan
 		case <-poll.C:
 			ask = true
 		case <-ctx.Done():
-			i = newer(i, known)
+			i = newer(i, known.instance)
 			return i, fmt.Errorf("instance %s is in state %s%s: %w", id, i.State, i.hindrance(), context.Cause(ctx))
 		case <-o.closed:
-			i = newer(i, known)
+			i = newer(i, known.instance)
 			return i, fmt.Errorf("instance %s is in state %s: %w", id, i.State, ErrClosed)
 		}
 	}
@@ -327,7 +361,7 @@ func (o *Orchestrator) List(ctx context.Context, q Query) (page []Instance, next
 }
 
 // History returns an instance's history: every input and what followed from it, in order. It starts after a revision (0: at
-// the beginning) and has up to limit entries (0: 1000).
+// the beginning) and has up to limit entries (0: 1000). ErrNotFound: there is no such instance.
 func (o *Orchestrator) History(ctx context.Context, id string, after uint64, limit int) ([]Entry, error) {
 	if limit <= 0 {
 		limit = 1000
@@ -335,6 +369,9 @@ func (o *Orchestrator) History(ctx context.Context, id string, after uint64, lim
 	records, err := o.store.History(ctx, id, after, limit)
 	if err != nil {
 		return nil, fmt.Errorf("saga: history of %s: %w", id, err)
+	}
+	if len(records) == 0 && after == 0 { // each instance has its start
+		return nil, fmt.Errorf("%w: %s", ErrNotFound, id)
 	}
 	entries := make([]Entry, len(records))
 	for k, r := range records {
@@ -353,6 +390,16 @@ func (o *Orchestrator) DeadLetters(ctx context.Context, after string, limit int)
 	return o.store.DeadLetters(ctx, after, limit)
 }
 
+// RemoveDeadLetters removes those with the given IDs, once somebody has seen to them, and returns how many there were. [Clean] removes old
+// ones.
+func (o *Orchestrator) RemoveDeadLetters(ctx context.Context, ids ...string) (int, error) {
+	if len(ids) == 0 {
+		return 0, fmt.Errorf("%w: RemoveDeadLetters needs IDs", ErrInvalid)
+	}
+	n, err := o.store.Unbury(ctx, Unburial{IDs: ids})
+	return n, wrap(err, "saga: remove dead letters")
+}
+
 // Operation is what a person does to an instance by hand. Who and Why are kept in its history.
 type Operation struct {
 	Verb Verb
@@ -364,6 +411,8 @@ type Operation struct {
 	Timer string        // MoveTimer: its name, see Instance.Timers
 	In    time.Duration // MoveTimer: due so long from now
 	To    string        // ForceCompensate: the failed state to end in
+
+	Source, ID string // DropEvent: of the event, see Instance.Waiting
 }
 
 // encodedData tells whether the data come as bytes, as an Instance has them.
@@ -378,13 +427,13 @@ func encodedData(data any) ([]byte, bool) {
 }
 
 // Operate does to an instance what an operator asks, and returns it as it is then. What makes no sense in its state is a
-// RefusedError, and changes nothing.
+// RefusedError, and changes nothing. Like Start and Send it waits until the orchestrator runs, for what follows may be a step.
 func (o *Orchestrator) Operate(ctx context.Context, id string, op Operation) (after Instance, err error) {
 	defer func() { o.badCall(ctx, "", id, string(op.Verb), err) }()
 	if op.Who == "" || op.Why == "" {
 		return Instance{}, fmt.Errorf("%w: %s needs Who and Why: they are kept in the history", ErrInvalid, op.Verb)
 	}
-	in := operation{verb: op.Verb, who: op.Who, why: op.Why, step: op.Step, timer: op.Timer, in: op.In, toState: op.To}
+	in := operation{verb: op.Verb, who: op.Who, why: op.Why, step: op.Step, timer: op.Timer, in: op.In, source: op.Source, inputID: op.ID, toState: op.To}
 	if data, encoded := encodedData(op.Data); encoded {
 		in.data = data
 	} else if op.Data != nil {

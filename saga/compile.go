@@ -21,6 +21,7 @@ func compile[S, E ~string, D any](spec Spec[S, E, D]) (*plan, error) {
 			_, err := decodeAs[D](c, data)
 			return err
 		},
+		readsAll: readsAll[D],
 		isData: func(v any) (bool, string) {
 			_, is := v.(D)
 			return is, reflect.TypeFor[D]().String()
@@ -33,9 +34,7 @@ func compile[S, E ~string, D any](spec Spec[S, E, D]) (*plan, error) {
 	if len(spec.Succeeded)+len(spec.Failed) == 0 {
 		c.faultf("there is no end: name the final states in Succeeded and Failed")
 	}
-	if hidden := unstored(reflect.TypeFor[D]()); hidden != "" {
-		c.faultf("the data type %s has the field %s, which is not exported and would not be stored: export it", reflect.TypeFor[D](), hidden)
-	}
+	c.checkData(reflect.TypeFor[D]())
 	for _, e := range spec.Events {
 		c.addEvent(string(e.Name), e.plan)
 	}
@@ -254,18 +253,24 @@ func (c *compiler) buildMachine(table statemachine.Table[string, string, folded]
 	}
 }
 
-// unstored names a field that codecs pass over without a word; empty: there is none, or the type encodes itself.
-func unstored(data reflect.Type) string {
-	encodes := data.Implements(reflect.TypeFor[json.Marshaler]()) || data.Implements(reflect.TypeFor[encoding.TextMarshaler]())
-	if data.Kind() != reflect.Struct || encodes {
-		return ""
+// checkData looks for fields of the data that codecs pass over without a word, or cannot take.
+func (c *compiler) checkData(data reflect.Type) {
+	if data.Kind() != reflect.Struct || encodesItself(data) {
+		return
 	}
 	for i := range data.NumField() {
-		if f := data.Field(i); !f.IsExported() && !f.Anonymous && f.Name != "_" {
-			return f.Name
+		switch f := data.Field(i); {
+		case f.Anonymous || f.Name == "_" || f.Tag.Get("json") == "-" || encodesItself(f.Type):
+		case !f.IsExported():
+			c.faultf("the data type %s has the field %s, which is not exported and would not be stored: export it", data, f.Name)
+		case slices.Contains([]reflect.Kind{reflect.Func, reflect.Chan, reflect.Complex64, reflect.Complex128}, f.Type.Kind()):
+			c.faultf("the data type %s has the field %s, and a %s cannot be stored: tag it `json:\"-\"`, or drop it", data, f.Name, f.Type.Kind())
 		}
 	}
-	return ""
+}
+
+func encodesItself(t reflect.Type) bool {
+	return t.Implements(reflect.TypeFor[json.Marshaler]()) || t.Implements(reflect.TypeFor[encoding.TextMarshaler]())
 }
 
 // inSpec says a fault of the state machine's in the words of a Spec.

@@ -379,15 +379,30 @@ func TestSeveralFaultsAreAllReported(t *testing.T) {
   - step "work" may have taken effect when the saga fails (new/work.rejected, new/stop): say how it is undone (Undo, UndoBy), or why it need not be (NoUndo)`)
 }
 
+// caption is a func that can be stored.
+type caption func() string
+
+func (c caption) MarshalText() ([]byte, error) { return []byte(c()), nil }
+
 func TestLinearFindsFaultsToo(t *testing.T) {
 	t.Parallel()
 	require.EqualError(t, Linear[int]("empty").Validate(), "saga: definition \"empty\" cannot be used:\n  - a linear saga needs a step")
 	require.ErrorContains(t, Linear("job", retriable("a")).WithVersion(0).Validate(), "version 0: versions count from 1")
 	require.Equal(t, 2, Linear("job", retriable("a")).WithVersion(2).Version())
-	type hidden struct{ Amount, price int }
-	_ = hidden{price: 1}
-	require.ErrorContains(t, Linear("job", Do("a", func(context.Context, hidden) error { return nil }).Retriable().NoUndo("harmless")).Validate(),
-		"the data type saga.hidden has the field price, which is not exported and would not be stored: export it")
+	require.EqualError(t, Linear("job", undoable("a"), undoable("a")).Validate(), `saga: definition "job" cannot be used:
+  - two steps are named "a": names are stored, so each step needs one of its own
+  - row running/begin runs step "a" twice: a step's run is known by its row, so declare a step for each`)
+	type odd struct {
+		Amount, price int
+		Notify        func()
+		cache         map[string]int `json:"-"`
+		Watch         chan int       `json:"-"`
+		Caption       caption
+	}
+	_ = odd{price: 1, cache: nil}
+	require.EqualError(t, Linear("job", Do("a", func(context.Context, odd) error { return nil }).Retriable().NoUndo("harmless")).Validate(), `saga: definition "job" cannot be used:
+  - the data type saga.odd has the field price, which is not exported and would not be stored: export it
+  - the data type saga.odd has the field Notify, and a func cannot be stored: tag it `+"`json:\"-\"`, or drop it")
 	require.NoError(t, Linear("job", Do("a", func(context.Context, time.Time) error { return nil }).Retriable().NoUndo("harmless")).Validate())
 	require.EqualError(t, Linear("loop", undoable("a"), do("p").Pivot(), undoable("a2"), do("q").Pivot(), do("b")).Validate(), `saga: definition "loop" cannot be used:
   - row running/begin: step "a2" comes after the pivot, where nothing is undone any more: make it Retriable, or move it before the pivot

@@ -27,9 +27,10 @@ type OrchestratorConfig struct {
 	Propagator Propagator // default: passes W3C Trace Context through
 	Observer   Observer   // default: none
 
-	// Lanes is the number of batches in the making at one time. Inputs of one instance go through one lane. Default 4.
+	// Lanes bounds the batches in the making at one time. While one is committed, another one is begun beside it only when inputs for
+	// half of MaxBatch have gathered, or when it takes more than 25ms. Inputs of one instance are in one batch at a time. Default 4.
 	Lanes int
-	// LaneDepth bounds the inputs from outside that wait in a lane; more of them block their senders. Default 1024.
+	// LaneDepth bounds the inputs from outside that are not answered, for each lane; more of them block their senders. Default 1024.
 	LaneDepth int
 	// MaxBatch bounds the instances of one batch. Default 256.
 	MaxBatch int
@@ -53,7 +54,7 @@ type OrchestratorConfig struct {
 	// DrainTimeout bounds how long Close waits for local steps that run; then their contexts end. Default 30s.
 	DrainTimeout time.Duration
 
-	MaxWaiting int // events that an instance keeps; more are refused. Default 64
+	MaxWaiting int // events that an instance keeps, and so many that could not be judged; more are refused. Default 64
 	MaxPayload int // bytes of an event's or a reply's payload. Default 256 KiB
 	MaxData    int // bytes of an instance's data. Default 1 MiB
 

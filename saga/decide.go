@@ -23,7 +23,8 @@ type limits struct {
 // I/O, no clock, no randomness, no goroutine; it does not change before. The shell commits the decision, and only then does
 // what the effects say. Whatever crashes in between is found in the committed instance, and decided again.
 //
-// Panics of users' guards and reducers are answers, too: the event is refused, the step's attempt has failed.
+// Panics of users' guards and reducers are answers, too: the event is kept for a definition that has been mended, the step's attempt
+// has failed.
 func decide(p *plan, before *instance, in input, codec Codec, lim limits) decision {
 	t := &turn{plan: p, inst: before.clone(), in: in, codec: codec, lim: lim, answer: Applied, wake: NoWake}
 	delivered := t.published(in.published)
@@ -46,7 +47,7 @@ func decide(p *plan, before *instance, in input, codec Codec, lim limits) decisi
 	t.finish()
 	return decision{
 		next: t.inst, entry: t.entry, effects: t.effects, answer: t.answer, reason: t.reason,
-		wake: t.wake, lease: t.lease, nothing: t.nothing,
+		wake: t.wake, lease: t.lease, nothing: t.nothing, faults: t.faults,
 	}
 }
 
@@ -65,6 +66,9 @@ type turn struct {
 	wake    time.Duration
 	lease   bool
 	nothing bool
+	faults  []error
+	came    string // the event that comes with this input: it is not judged twice
+	moved   bool   // an event that waited has come to interrupt
 }
 
 // start enters the initial state and raises the start event.
@@ -81,13 +85,14 @@ func (t *turn) start(in startInput) {
 // receive records an event from outside, and judges it if the instance is idle.
 func (t *turn) receive(ev waiting) {
 	ev.Trace = t.in.trace
+	t.came = ev.Source + "\x00" + ev.ID
 	t.entry = Entry{Kind: "event", Event: ev.Event, Source: ev.Source, InputID: ev.ID, Digest: digest(ev.Payload)}
 	switch {
 	case t.plan.events[ev.Event] == nil: // the engine's own events do not come from outside
 		t.answer, t.reason = Refused, fmt.Sprintf("%s declares no event %s", t.plan.name, ev.Event)
 	case t.inst.idle():
 		t.answer, t.reason = t.judge(ev)
-	case len(t.inst.Waiting) <= t.lim.waiting && t.mayInterrupt(ev):
+	case t.inst.waits(false) <= t.lim.waiting && t.mayInterrupt(&ev):
 		ev.Interrupts = true // one more than the limit: a cancel is not refused for others that wait
 		t.inst.Waiting = append(t.inst.Waiting, ev)
 		t.answer = Interrupts
@@ -109,12 +114,21 @@ func digest(payload []byte) string {
 	return hex.EncodeToString(sum[:8])
 }
 
-// judge decides what an event does to the instance in its present state. A transition starts its row.
+// judge decides what an event does to the instance in its present state. A transition starts its row. An event whose payload is
+// no good is refused. If it is the definition that fails the event is kept, for a definition that has been mended.
 func (t *turn) judge(ev waiting) (Disposition, string) {
 	row, data, kind, err := t.find(ev.Event, ev.Payload)
-	if err != nil {
+	switch {
+	case ofPayload(err):
 		return Refused, err.Error()
+	case err != nil && t.plan.machine.IsFinal(t.inst.state):
+		t.fault(err)
+		return Refused, err.Error()
+	case err != nil:
+		t.unjudged(&ev, err)
+		return t.keep(ev, false)
 	}
+	ev.Why = ""
 	switch kind {
 	case statemachine.Transition:
 		if row.compensate && t.inst.Ledger.PivotPassed() {
@@ -137,8 +151,26 @@ func (t *turn) judge(ev waiting) (Disposition, string) {
 	return Refused, fmt.Sprintf("state %s does not take %s", t.inst.state, ev.Event)
 }
 
-// raiseAgain is how often an event of the engine's own is raised that could not be: the definition may have been mended.
-const raiseAgain = 30 * time.Second
+// judgeAgain is how often an event is judged that could not be, because a function of the definition's failed.
+const judgeAgain = 30 * time.Second
+
+func (t *turn) judgeAgain() {
+	if t.wake < 0 || t.wake > judgeAgain {
+		t.wake = judgeAgain
+	}
+}
+
+// unjudged notes that an event could not be judged. The first reason stays: the next may differ by an address only.
+func (t *turn) unjudged(ev *waiting, err error) {
+	t.fault(err)
+	if ev.Why == "" {
+		ev.Why = shorten(err.Error())
+	}
+	t.judgeAgain()
+}
+
+// fault notes that a function of the definition's failed, or could not read the data, for the log.
+func (t *turn) fault(err error) { t.faults = append(t.faults, err) }
 
 const passedPivot = "the saga has passed its pivot and goes forward only"
 
@@ -152,7 +184,7 @@ func (t *turn) find(event string, payload []byte) (row *rowPlan, data []byte, ki
 			return nil, nil, 0, err
 		}
 		if len(data) > t.lim.data {
-			return nil, nil, 0, fmt.Errorf("the data would grow to %d bytes, more than the %d allowed", len(data), t.lim.data)
+			return nil, nil, 0, &payloadError{fmt.Errorf("the data would grow to %d bytes, more than the %d allowed", len(data), t.lim.data)}
 		}
 	}
 	a := t.plan.machine.Find(t.inst.state, event, folded{t.codec, data})
@@ -164,8 +196,10 @@ func (t *turn) find(event string, payload []byte) (row *rowPlan, data []byte, ki
 
 // keep stores an event that cannot be judged now, or that fits no state yet.
 func (t *turn) keep(ev waiting, buffered bool) (Disposition, string) {
-	if len(t.inst.Waiting) >= t.lim.waiting {
-		return Refused, fmt.Sprintf("%d events wait already", len(t.inst.Waiting))
+	if n := t.inst.waits(ev.Why != ""); n >= t.lim.waiting && ev.Why != "" {
+		return Refused, fmt.Sprintf("%d events that could not be judged wait already, and it is another: %s", n, ev.Why)
+	} else if n >= t.lim.waiting {
+		return Refused, fmt.Sprintf("%d events wait already", n)
 	}
 	ev.Buffered = buffered
 	t.inst.Waiting = append(t.inst.Waiting, ev)
@@ -180,6 +214,10 @@ func (t *turn) judgeWaiting() (took bool) {
 	events := t.inst.Waiting
 	t.inst.Waiting = nil
 	for k, ev := range events {
+		if ev.Why != "" && t.triedNow(ev) {
+			t.inst.Waiting = append(t.inst.Waiting, ev)
+			continue
+		}
 		if t.judged(ev) == Applied {
 			t.inst.Waiting = append(t.inst.Waiting, events[k+1:]...)
 			return true
@@ -188,10 +226,15 @@ func (t *turn) judgeWaiting() (took bool) {
 	return false
 }
 
+// triedNow tells whether an event could not be judged just now, by the same instance.
+func (t *turn) triedNow(ev waiting) bool {
+	return ev.Source+"\x00"+ev.ID == t.came && len(t.entry.Moves) == 0
+}
+
 // judged judges an event that had been waiting, and notes what became of it, unless it is still kept.
 func (t *turn) judged(ev waiting) Disposition {
 	answer, reason := t.judge(ev)
-	if answer != Buffered {
+	if answer != Buffered && answer != Waits {
 		t.note(ev, answer, reason)
 	}
 	return answer
@@ -209,10 +252,11 @@ func (t *turn) raise(event string) bool {
 		err = fmt.Errorf("state %s has no row for it", t.inst.state)
 	}
 	if err != nil {
-		t.inst.Raised = &raised{Event: event, Why: err.Error()}
-		if t.wake < 0 || t.wake > raiseAgain {
-			t.wake = raiseAgain
+		t.fault(err)
+		if r := t.inst.Raised; r == nil || r.Event != event {
+			t.inst.Raised = &raised{Event: event, Why: shorten(err.Error())}
 		}
+		t.judgeAgain()
 		return false
 	}
 	t.inst.Raised = nil
@@ -267,7 +311,9 @@ func (t *turn) finish() {
 }
 
 // attention says why a person should look at the instance; empty if there is no need.
-func (t *turn) attention() string {
+func (t *turn) attention() string { return shorten(t.reasons()) }
+
+func (t *turn) reasons() string {
 	var reasons []string
 	for k := range t.inst.Ledger {
 		if why := t.attentionTo(&t.inst.Ledger[k]); why != "" {
@@ -287,6 +333,11 @@ func (t *turn) attention() string {
 	if r := t.inst.Raised; r != nil {
 		return fmt.Sprintf("%s could not be raised: %s", r.Event, r.Why)
 	}
+	for _, ev := range t.inst.Waiting {
+		if ev.Why != "" {
+			return fmt.Sprintf("event %s could not be judged: %s", ev.Event, ev.Why)
+		}
+	}
 	for _, tm := range t.inst.Timers {
 		switch {
 		case tm.Why != "":
@@ -300,19 +351,29 @@ func (t *turn) attention() string {
 
 // attentionTo says why a person should look at a step.
 func (t *turn) attentionTo(e *compensation.Entry) string {
-	s := t.plan.steps[e.Step]
-	open := e.InFlight() || e.Condemned && e.MayExist()
+	if e.InFlight() || e.Condemned && e.MayExist() {
+		switch s := t.plan.steps[e.Step]; {
+		case s == nil:
+			return fmt.Sprintf("definition %s version %d has no step %s, which this instance needs", t.plan.name, t.plan.version, e.Step)
+		case e.Condemned && e.Undoable && !s.undo.exists():
+			return fmt.Sprintf("definition %s version %d has no compensation of %s, which this instance needs", t.plan.name, t.plan.version, e.Step)
+		}
+	}
 	switch {
-	case open && s == nil:
-		return fmt.Sprintf("definition %s version %d has no step %s, which this instance needs", t.plan.name, t.plan.version, e.Step)
-	case open && e.Condemned && e.Undoable && !s.undo.exists():
-		return fmt.Sprintf("definition %s version %d has no compensation of %s, which this instance needs", t.plan.name, t.plan.version, e.Step)
 	case e.Stuck && e.Status == compensation.Undoing:
-		return fmt.Sprintf("the compensation of %s is stuck after %d attempts: %s", e.Step, e.Undos, e.Reason)
+		return fmt.Sprintf("the compensation of %s%s is stuck after %d attempts: %s", e.Step, t.asks(e, true), e.Undos, e.Reason)
 	case e.Stuck:
-		return fmt.Sprintf("step %s is stuck after %d attempts: %s", e.Step, e.Attempts, e.Reason)
+		return fmt.Sprintf("step %s%s is stuck after %d attempts: %s", e.Step, t.asks(e, false), e.Attempts, e.Reason)
 	case e.Class == compensation.Pivot && e.Condemned && e.Status == compensation.Succeeded:
 		return fmt.Sprintf("pivot %s succeeded after the saga had gone on without it: undo it by hand, then mark it as done", e.Step)
+	}
+	return ""
+}
+
+// asks says which command an effect is, and where it goes: who does not answer can be found by that.
+func (t *turn) asks(e *compensation.Entry, undo bool) string {
+	if m := t.inst.pending(e, undo); m != nil {
+		return fmt.Sprintf(" (command %s to %s)", m.Name, m.Topic)
 	}
 	return ""
 }

@@ -1,7 +1,10 @@
 package saga
 
 import (
+	"bytes"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/sagamill/sagamill/compensation"
@@ -22,10 +25,12 @@ func (t *turn) operate(op operation) {
 		refusal = t.editData(op)
 	case MoveTimer:
 		refusal = t.moveTimer(op)
+	case DropEvent:
+		refusal = t.dropEvent(op)
 	case ForceCompensate:
 		refusal = t.forceCompensate(op)
 	default:
-		refusal = fmt.Errorf("there is no verb %q", op.verb)
+		refusal = fmt.Errorf("there is no verb %q; there are %q", op.verb, verbs)
 	}
 	if refusal != nil {
 		t.answer, t.reason, t.nothing = Refused, refusal.Error(), true
@@ -45,6 +50,11 @@ func (t *turn) editData(op operation) (err error) {
 	if err = t.plan.readable(t.codec, op.data); err != nil {
 		return err
 	}
+	// A member that is misspelt would be left out, and what it was to set be empty. But if the present data have what would be left
+	// out, too, so may the new ones.
+	if left := t.plan.readsAll(t.codec, op.data); left != nil && op.value == nil && t.plan.readsAll(t.codec, t.inst.data) == nil {
+		return left
+	}
 	t.entry.Before, t.inst.data = t.inst.data, op.data
 	return nil
 }
@@ -54,11 +64,13 @@ func (t *turn) operated(op operation) (s *stepPlan, e *compensation.Entry, undo 
 	s, e = t.plan.steps[op.step], t.inst.Ledger.Latest(op.step)
 	switch {
 	case s == nil:
-		return nil, nil, false, fmt.Errorf("the definition has no step %q", op.step)
+		return nil, nil, false, fmt.Errorf("the definition has no step %q; it has %q", op.step, slices.Sorted(maps.Keys(t.plan.steps)))
 	case e == nil:
 		return nil, nil, false, fmt.Errorf("step %s was not started", op.step)
 	}
-	return s, e, e.Status == compensation.Undoing, nil
+	undo = e.Status == compensation.Undoing
+	t.entry.Run, t.entry.Undo = e.Run, undo
+	return s, e, undo, nil
 }
 
 func (t *turn) retryNow(op operation) error {
@@ -86,6 +98,7 @@ func (t *turn) byHand(op operation) error {
 	}
 	if e.Condemned && e.Class == compensation.Pivot && e.Status == compensation.Succeeded && op.verb == MarkDone {
 		e.Status, e.Condemned = compensation.Undone, false // a pivot that succeeded late, and was undone by hand
+		t.entry.Undo = true
 		return nil
 	}
 	if e.Status != compensation.Sent && e.Status != compensation.Undoing {
@@ -108,10 +121,19 @@ func (t *turn) byHand(op operation) error {
 		e.Undo()
 	default:
 		if len(op.data) > 0 { // without a result there is nothing to fold
+			if s.readsAll != nil && op.value == nil { // what is misspelt would be left out
+				if err := s.readsAll(t.codec, op.data); err != nil {
+					return err
+				}
+			}
 			if err := t.tryFold(s, op.data); err != nil {
 				return err
 			}
+			before := t.inst.data
 			_ = t.succeeded(s, op.data) // tried just before
+			if t.entry.Given = op.data; !bytes.Equal(before, t.inst.data) {
+				t.entry.Before = before
+			}
 		}
 		e.Succeed()
 	}
@@ -127,12 +149,29 @@ func (t *turn) moveTimer(op operation) error {
 				return fmt.Errorf("timer %s guards an attempt that may be under way", op.timer)
 			}
 			t.inst.dropTimers(func(o timer) bool { return o == tm })
+			t.entry.Timer, t.entry.In = op.timer, max(op.in, 0)
 			tm.In, tm.Due, tm.Ripe = max(op.in, 0), time.Time{}, false
 			t.timer(tm)
 			return nil
 		}
 	}
-	return fmt.Errorf("there is no timer %q", op.timer)
+	names := make([]string, len(t.inst.Timers))
+	for k := range t.inst.Timers {
+		names[k] = t.inst.Timers[k].name()
+	}
+	return fmt.Errorf("there is no timer %q; there are %q", op.timer, names)
+}
+
+func (t *turn) dropEvent(op operation) error {
+	for k, ev := range t.inst.Waiting {
+		if ev.Source == op.source && ev.ID == op.inputID {
+			t.inst.Waiting = slices.Delete(t.inst.Waiting, k, k+1)
+			t.note(ev, Refused, op.why)
+			t.entry.Given = ev.Payload
+			return nil
+		}
+	}
+	return fmt.Errorf("no event with Source %q and ID %q waits", op.source, op.inputID)
 }
 
 // name is how an operator names a timer.
@@ -157,6 +196,8 @@ func (t *turn) forceCompensate(op operation) error {
 		return fmt.Errorf("the saga has passed its pivot: what it did cannot be undone by the engine")
 	case t.plan.machine.IsFinal(t.inst.state):
 		return fmt.Errorf("the saga is in its final state %s", t.inst.state)
+	case t.compensates():
+		return fmt.Errorf("the saga undoes everything already, and will end in %s", t.inst.Row.To)
 	}
 	for k := range t.inst.Ledger {
 		if e := &t.inst.Ledger[k]; e.Status == compensation.Sent {
@@ -174,8 +215,15 @@ func (t *turn) forceCompensate(op operation) error {
 	}
 	t.inst.noInterrupt()
 	t.inst.Raised = nil
-	t.inst.Cause = op.who + ": " + op.why
+	t.entry.To = op.toState
+	t.inst.Cause = fmt.Sprintf("%s: %s: %s", ForceCompensate, op.who, op.why)
 	t.inst.Row = &running{Event: string(ForceCompensate), To: op.toState, Compensate: true, Base: -1}
 	t.inst.Ledger.Condemn()
 	return nil
+}
+
+// compensates tells whether a row undoes everything, and can be ended.
+func (t *turn) compensates() bool {
+	r := t.inst.Row
+	return r != nil && r.Compensate && (r.Name == "" || t.plan.byName[r.Name] != nil)
 }

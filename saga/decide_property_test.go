@@ -122,8 +122,12 @@ func (c *chaos) anyOperation() {
 	}
 	slices.Sort(failed)
 	op := operation{
-		verb: pick(c, "verb", []Verb{RetryNow, SkipStep, MarkDone, MarkRejected, EditData, MoveTimer, ForceCompensate}), who: "ann", why: "why not",
+		verb: pick(c, "verb", verbs), who: "ann", why: "why not",
 		step: pick(c, "step", c.steps()), timer: pick(c, "timer", timers), in: time.Minute, toState: pick(c, "to", failed),
+	}
+	if len(c.inst.Waiting) > 0 {
+		ev := pick(c, "waiting", c.inst.Waiting)
+		op.source, op.inputID = ev.Source, ev.ID
 	}
 	switch op.verb {
 	case EditData:

@@ -25,6 +25,7 @@ func (t *turn) begin(row *rowPlan, event string) {
 
 // proceed does all that can be done now, until something has to be waited for.
 func (t *turn) proceed() {
+	t.reconsider()
 	for more := true; more; {
 		if t.abandoning() && t.abandon() {
 			continue
@@ -144,16 +145,29 @@ func (t *turn) endRow() {
 
 // mayInterrupt tells whether an event abandons the row that runs. Undos are not interrupted, and there is one interruption
 // at a time.
-func (t *turn) mayInterrupt(ev waiting) bool {
+func (t *turn) mayInterrupt(ev *waiting) bool {
 	run := t.inst.Row
 	return run != nil && !run.Compensate && !t.abandoning() && t.interrupts(ev)
 }
 
 // interrupts tells whether the table takes the event, in the state that the row is from, by a row that is marked so. What
 // follows a pivot is not interrupted.
-func (t *turn) interrupts(ev waiting) bool {
+func (t *turn) interrupts(ev *waiting) bool {
 	row, _, kind, err := t.find(ev.Event, ev.Payload)
+	if err != nil && !ofPayload(err) {
+		t.unjudged(ev, err)
+	}
 	return err == nil && kind == statemachine.Transition && row.interrupts && !t.inst.Ledger.PivotPassed()
+}
+
+// reconsider asks once more of the events that could not be judged whether one of them interrupts.
+func (t *turn) reconsider() {
+	for k := range t.inst.Waiting {
+		if ev := &t.inst.Waiting[k]; ev.Why != "" && !t.triedNow(*ev) && t.mayInterrupt(ev) {
+			ev.Interrupts, ev.Why, t.moved = true, "", true
+			return
+		}
+	}
 }
 
 // tooLate tells whether an event would have interrupted the row that runs and undone all, had the pivot not succeeded. Nothing
@@ -189,7 +203,7 @@ func (t *turn) abandon() bool {
 		return true
 	}
 	ev, data, results := *t.inst.interrupt(), t.inst.data, maps.Clone(run.Results)
-	if t.foldAll(); !t.interrupts(ev) {
+	if t.foldAll(); !t.interrupts(&ev) {
 		if t.inst.data, run.Results = data, results; t.tooLate(ev) {
 			t.dropInterrupt()
 			t.note(ev, Refused, passedPivot)
@@ -279,6 +293,7 @@ func (t *turn) foldResults(group []*stepPlan) {
 		}
 		delete(t.inst.Row.Results, s.name)
 		if err := t.fold(s, result); err != nil {
+			t.fault(err)
 			t.entry.Reason = err.Error()
 		}
 	}

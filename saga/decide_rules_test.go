@@ -265,17 +265,15 @@ func TestReplyToAStepOfALostRow(t *testing.T) {
 	require.Contains(t, w.inst.attention, "has no row gone")
 }
 
-// What the codec cannot read is an answer, too: the event is refused, the attempt has failed.
+// Data that the codec cannot read are for the definition, or an operator, to mend: the event waits. An attempt has failed.
 func TestDataThatCannotBeRead(t *testing.T) {
 	t.Parallel()
 	w := begun(t, desk, `{}`)
 	w.inst.data = []byte("x")
-	d := w.sent(t, "note", "5")
-	require.Equal(t, Refused, d.answer)
-	require.Contains(t, d.reason, "decode saga.deskData")
-	d = w.sent(t, "drop", "")
-	require.Equal(t, Refused, d.answer)
-	require.Contains(t, d.reason, "decode saga.deskData")
+	for _, event := range []string{"note", "drop"} {
+		require.Equal(t, Waits, w.sent(t, event, "5").answer)
+	}
+	require.Contains(t, w.inst.attention, "event note could not be judged: saga: decode saga.deskData")
 	w = newWorld(tour)
 	_, err := w.start(`x`)
 	require.NoError(t, err)

@@ -17,6 +17,7 @@ func (t *turn) attempt(s *stepPlan, e *compensation.Entry, undo bool) {
 	t.entry.Began = append(t.entry.Began, effectName(s.name, undo, n))
 	f := s.effect(undo)
 	if err := t.nameEffect(s, e, undo); err != nil {
+		t.fault(err)
 		t.failed(s, e, undo, err.Error())
 		return
 	}
@@ -30,6 +31,7 @@ func (t *turn) attempt(s *stepPlan, e *compensation.Entry, undo bool) {
 	}
 	m, err := t.message(f, e, undo)
 	if err != nil {
+		t.fault(err)
 		t.failed(s, e, undo, err.Error())
 		return
 	}
@@ -105,9 +107,9 @@ func (t *turn) spent(e *compensation.Entry) {
 	t.doubt(e)
 	t.entry.Outcome = "unknown"
 	if t.entry.Reason == "" {
-		t.entry.Reason = fmt.Sprintf("%s has no answer after %d attempts: %s", e.Step, e.Attempts, e.Reason)
+		t.entry.Reason = fmt.Sprintf("%s is given up after %d attempts: %s", e.Step, e.Attempts, e.Reason)
 	}
-	t.rejected(e.Step, "no answer after "+strconv.Itoa(e.Attempts)+" attempts: "+e.Reason)
+	t.rejected(e.Step, "given up after "+strconv.Itoa(e.Attempts)+" attempts: "+e.Reason)
 }
 
 // rejected notes that the row ends by a step's rejection. Of several, the first in declared order names it.
@@ -204,6 +206,7 @@ func (t *turn) settleSuccess(s *stepPlan, e *compensation.Entry, o outcome) {
 		return
 	}
 	if err := t.tryFold(s, o.Result); err != nil {
+		t.fault(err)
 		t.entry.Outcome, t.entry.Reason = string(outcomeFailed), err.Error()
 		if o.Attempt == e.Attempts && t.inst.attemptInFlight(e) {
 			t.failed(s, e, false, err.Error())

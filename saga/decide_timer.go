@@ -38,7 +38,7 @@ func (t *turn) awake(w wake) {
 	}
 	waiting := len(t.inst.Waiting)
 	t.proceed()
-	t.nothing = !fired && len(t.effects) == 0 && len(t.entry.Moves) == 0 && waiting == len(t.inst.Waiting) && t.inst.attention == t.attention()
+	t.nothing = !fired && !t.moved && len(t.effects) == 0 && len(t.entry.Moves) == 0 && waiting == len(t.inst.Waiting) && t.inst.attention == t.attention()
 }
 
 // fire handles one timer. It answers whether that changed the instance.
@@ -116,6 +116,7 @@ func (t *turn) timeOut(tm timer) {
 	holds, err := t.holds(row)
 	switch {
 	case err != nil:
+		t.fault(err)
 		t.entry.Reason = err.Error()
 		t.timer(timer{Kind: stateTimer, Row: tm.Row, Why: err.Error(), In: defaultTimeout})
 	case !holds:

@@ -89,7 +89,7 @@ func (w *world) commit(in input, d decision) error {
 
 // stored writes the instance and reads it back, as of now.
 func (w *world) stored(i *instance) *instance {
-	engine, err := i.encode()
+	engine, err := i.encode(&object{})
 	if err != nil {
 		panic(err)
 	}
@@ -114,7 +114,7 @@ func (w *world) stored(i *instance) *instance {
 
 // shot is all that an instance says, to be compared.
 func shot(i *instance) string {
-	engine, err := i.encode()
+	engine, err := i.encode(&object{})
 	if err != nil {
 		panic(err)
 	}
@@ -127,8 +127,11 @@ var engine0 engine
 
 func shotOf(d decision) string {
 	head := d
-	head.next, head.effects = nil, slices.Clone(d.effects)
+	head.next, head.effects, head.faults = nil, slices.Clone(d.effects), nil
 	messages := ""
+	for _, err := range d.faults {
+		messages += err.Error() + "\n"
+	}
 	for k := range head.effects {
 		messages += fmt.Sprintf("%+v\n", head.effects[k].message)
 		head.effects[k].message = nil
@@ -236,8 +239,8 @@ func (w *world) checkEffects(_, next *instance, _ input, d decision) error {
 			return fmt.Errorf("timer %s is set to %s, but the wake-up to %s", t.name(), t.In, d.wake)
 		}
 	}
-	if len(next.Waiting) > w.lim.waiting+1 {
-		return fmt.Errorf("%d events wait", len(next.Waiting))
+	if next.waits(false) > w.lim.waiting+1 || next.waits(true) > w.lim.waiting {
+		return fmt.Errorf("%d events wait, and %d that could not be judged", next.waits(false), next.waits(true))
 	}
 	return nil
 }

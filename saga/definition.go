@@ -167,10 +167,12 @@ func Linear[D any](name string, steps ...Step[D]) *LinearDefinition[D] {
 		{From: Running, On: Begin, To: Completed, Run: steps},
 		{From: Running, On: Cancel, To: Cancelled, Compensate: true, Interrupts: true},
 	}
+	answered := map[string]bool{} // of two steps of one name Define tells by itself
 	var answer func(steps []Step[D])
 	answer = func(steps []Step[D]) {
 		for _, s := range steps {
-			if answer(s.parallel); s.parallel == nil && s.plan.rejectable() {
+			if answer(s.parallel); s.parallel == nil && s.plan.rejectable() && !answered[s.plan.name] {
+				answered[s.plan.name] = true
 				table = append(table, Row[LinearState, LinearEvent, D]{
 					From: Running, On: LinearEvent(s.plan.name + ".rejected"), To: Failed, Compensate: true,
 				})

@@ -17,7 +17,7 @@
 //	orchestrator, err := saga.NewOrchestrator(sqlite.NewStore(db), saga.OrchestratorConfig{
 //		Definitions: []saga.AnyDefinition{bookTrip},
 //	}, logger)
-//	go orchestrator.Run(ctx)
+//	go func() { log.Println(orchestrator.Run(ctx)) }() // why it could not begin, or that it has drained
 //	_, err = bookTrip.Start(ctx, orchestrator, saga.StartParams[Trip]{Key: "trip-1", Data: trip})
 //	done, err := bookTrip.Wait(ctx, orchestrator, "trip-1")
 //
@@ -69,6 +69,7 @@
 //			{From: Created, On: Checkout, To: Reserved, Run: saga.Run(reserveStock), Rejected: StockMissing},
 //			{From: Created, On: StockMissing, To: OutOfStock},
 //			{From: Reserved, On: Paid, To: Shipped, Run: saga.Run(ship)},
+//			{From: Reserved, On: "ship.rejected", To: Cancelled, Compensate: true},
 //			{From: Reserved, After: 15 * time.Minute, To: Cancelled, Compensate: true},
 //			{From: Open, On: CancelClicked, To: Cancelled, Compensate: true, Interrupts: true},
 //			{From: Shipped, On: Paid, Policy: saga.Ignore},
@@ -84,7 +85,8 @@
 // Interrupts abandons the one that runs, once its step in flight is known or timed out. Time-outs never interrupt, and die
 // when their state is left; one whose guard does not hold when it is due is over. A pivot in doubt is only asked again; an
 // event that would compensate waits for it, and is refused as soon as it has succeeded. What becomes of an event that no row takes is decided per cell or by Otherwise: ignored,
-// buffered until it fits, or refused. Silence is a fault of the definition.
+// buffered until it fits, or refused. Silence is a fault of the definition. An event that a function of the definition fails on (it
+// panics, or the data cannot be read) waits for a definition that has been mended; meanwhile the saga needs attention.
 //
 // A definition is checked when it is built: unreachable states and traps, undecided cells, ambiguous guards, a path to a
 // failed end that leaves an effect behind, a compensatable step after the pivot, and more. [Definition.Validate] lists
@@ -110,7 +112,7 @@
 //     consumed, in one atomic commit. Nothing is published or run before.
 //   - A committed effect happens at least once, also after kill -9; one that was rolled back is never seen. With the stable
 //     key, or behind the barrier, that makes it exactly once in effect.
-//   - Every instance reaches a declared end, or shows why it needs attention. No input is silently dropped.
+//   - Every instance whose version some process runs reaches a declared end, or shows why it needs attention. No input is silently dropped.
 //   - Compensation covers every effect that may exist, and is not cancelled by a caller's context.
 //   - Any number of processes may work on one store: its revisions decide. Clocks of processes do not matter, only the store's.
 //
@@ -122,8 +124,18 @@
 //
 // [Orchestrator.List] with NeedsAttention finds what is stuck, and Attention says why. [Orchestrator.History] tells all that
 // happened, [Instance.WouldUndo] what a compensation would undo now. [Orchestrator.Operate] retries a step now, skips it,
-// marks it as done by hand or as rejected (somebody has looked: it did not happen), edits the data, moves a timer or forces
-// compensation; who and why are kept in the history, and so are the data that were replaced.
+// marks it as done by hand or as rejected (somebody has looked: it did not happen), edits the data, moves a timer, drops an event that
+// waits or forces compensation; who and why are kept in the history, and so is what was given, dropped or replaced. Operate needs an
+// orchestrator that runs, as what follows may be a step, or a message; so put it behind a call of the service itself: a program of its own
+// is one more worker, which needs the service's transport, definitions and Name. The others only read.
+//
+// A settled saga, too, may need attention (a pivot that succeeded after the saga had gone on without it), and [Clean] leaves it. One that
+// waits for an event that never comes needs none: a Query for Unsettled with IdleFor finds it. A command whose step is skipped, or
+// marked as rejected, may still lie in the broker: see first that its participant will not handle it any more.
+//
+// When a saga begins to need attention that is logged as an error, and an [Observer] hears of it. Messages that no instance could be
+// given are dead letters: [Orchestrator.DeadLetters] shows them and why, [Orchestrator.RemoveDeadLetters] removes those that have been
+// seen to.
 //
 // # What it costs, and what is left over
 //
@@ -133,24 +145,24 @@
 // commit. Instances that wait cost a row, and nothing else: neither memory nor the sweep, which looks at what is due.
 //
 // Three settings matter. How many sagas are in flight (Workers and LaneDepth bound it): batches become larger, so that throughput
-// grows, and so does the time that a saga takes. Subscribers: the messages of a topic under way at one time, each of which takes
+// grows, and so does the time that a saga takes; from 512 on there is little to gain. Subscribers: the messages of a topic under way at one time, each of which takes
 // what the broker takes for it, a connection with SQL transports. And the process's GOGC: the heap is small and much of it
-// short-lived, so 400 instead of 100 saves CPU, for memory that is twice as much. Where command steps have a small machine for
-// themselves, Lanes: 1 makes larger batches of what trickles in. bench/README.md has figures.
+// short-lived, so 400 instead of 100 saves CPU, for memory that is twice as much. bench/README.md has figures.
 //
-// Everything is bounded. Inputs in a lane (LaneDepth) and steps that wait for a worker (StepQueue, for each definition): whoever
-// brings more waits. Instances in memory (CacheSize): others are read when they are needed. Messages to be published
-// (StepQueue): more of them are sent when their timers are due. When workers are scarce, the definition that has the fewest at
+// Everything is bounded. Inputs that are not answered (LaneDepth) and steps that wait for a worker (StepQueue, for each
+// definition): whoever brings more waits. Instances in memory (CacheSize): others are read when they are needed. Messages to
+// be published (StepQueue): more of them are sent when their timers are due. When workers are scarce, the definition that has the fewest at
 // work is served first, so that one whose steps are slow does not hold up the others.
 //
-// Finished instances stay until [Clean] removes or archives them, in small batches beside the others. With that the tables keep
-// their size, and need no partitions. If you do partition the history, to keep it for years, do it by hash of instance_id (all its
-// unique indexes begin with that), not by time: an instance's history is read by its ID. The migrations make no partitions, and no
-// test has them.
+// Finished instances stay until [Clean] removes or archives them, in small batches beside the others, and dead letters until it does
+// (KeepLetters), or somebody. With that the tables keep their size, and need no partitions. If you do partition the history, to keep
+// it for years, do it by hash of instance_id (all its unique indexes begin with that), not by time: an instance's history is read by
+// its ID. The migrations make no partitions, and no test has them.
 //
 // One PostgreSQL goes as far as its WAL and one writing server do: a saga of four local steps writes some 5 kB of WAL, and takes
-// in the order of 150 µs of a server's core (what bench leaves for the server, where the engine shares two cores with it). When that is not enough, give definitions that have nothing to do with each other databases
-// of their own: an orchestrator has one store, and a process may run several. An instance is never moved.
+// about 0.1 ms of the server's processor with hundreds of sagas in flight, twice or three times that with 16. When that is not
+// enough, give definitions that have nothing to do with each other databases of their own: an orchestrator has one store, and a
+// process may run several. An instance is never moved.
 //
 // # Changing a definition
 //
@@ -159,13 +171,14 @@
 // order of a row's steps, the kind of a step. Give the changed definition the next version (Spec.Version, or
 // [Definition.WithVersion]), and run both until the old one's instances have settled. An instance stays on the version it was
 // started with. [CheckLock], in a test, compares a definition with a file that is committed beside it, so that such a change
-// fails there; [CheckStore] tells which live instances of a store it would strand.
+// fails there; [CheckStore] tells which live instances of a store it would strand. Instances of a version that no process has wait for
+// one that has it: they need no attention as far as anybody can say, so ask CheckStore before you leave a version out.
 //
 // # How it works
 //
 // decide is a pure function from a definition, an instance and an input to the next instance and its effects. The
 // orchestrator is a shell around it that only moves data: load, decide, commit, and then publish or run. The commits of many
-// instances are batched; see lane. The theory is in DESIGN.md.
+// instances are batched; see intake and lane. The theory is in DESIGN.md.
 //
 // The saga is that of H. Garcia-Molina and K. Salem, "Sagas" (SIGMOD 1987). Pivot and retriable steps are those of S. Mehrotra
 // et al., "A Transaction Model for Multidatabase Systems" (ICDCS 1992).

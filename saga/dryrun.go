@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
@@ -13,7 +12,7 @@ import (
 
 // CheckStore is the dry run of a deployment: it compares the unsettled instances of a store with definitions that are to run
 // them. It only reads (with Store.List), and needs no orchestrator. There is a report for each definition and version that is
-// given, and for each other version of theirs that has unsettled instances, in order of name and version.
+// given, and for each other one that has unsettled instances, in order of name and version.
 //
 // It sees what instances rely on now, while an orchestrator refuses to start when anything is gone that they may come to rely on.
 // So a stranded instance is certain to be refused; that there is none is no promise, unless CheckLock holds for the definitions
@@ -29,22 +28,18 @@ func CheckStore(ctx context.Context, store Store, definitions ...AnyDefinition) 
 		return nil, fmt.Errorf("%w: the store is nil", ErrInvalid)
 	}
 	found := map[DefinitionVersion]*VersionReport{}
-	names := map[string]bool{}
 	for v := range plans {
-		names[v.Name] = true
 		found[v] = &VersionReport{DefinitionVersion: v, Known: true}
 	}
-	for _, name := range slices.Sorted(maps.Keys(names)) {
-		err := eachLive(ctx, store, name, func(i *instance) {
-			v := DefinitionVersion{i.definition, i.version}
-			if found[v] == nil {
-				found[v] = &VersionReport{DefinitionVersion: v}
-			}
-			found[v].add(i, plans[v])
-		})
-		if err != nil {
-			return nil, err
+	err = eachLive(ctx, store, func(i *instance) {
+		v := DefinitionVersion{i.definition, i.version}
+		if found[v] == nil {
+			found[v] = &VersionReport{DefinitionVersion: v}
 		}
+		found[v].add(i, plans[v])
+	})
+	if err != nil {
+		return nil, err
 	}
 	reports := make([]VersionReport, 0, len(found))
 	for _, r := range found {
@@ -56,12 +51,12 @@ func CheckStore(ctx context.Context, store Store, definitions ...AnyDefinition) 
 	return reports, nil
 }
 
-// eachLive reads the unsettled instances of a definition, page by page.
-func eachLive(ctx context.Context, store Store, definition string, see func(*instance)) error {
+// eachLive reads the unsettled instances, page by page.
+func eachLive(ctx context.Context, store Store, see func(*instance)) error {
 	for after := ""; ; {
-		page, err := store.List(ctx, Query{Definition: definition, Unsettled: true, After: after})
+		page, err := store.List(ctx, Query{Unsettled: true, After: after})
 		if err != nil {
-			return fmt.Errorf("saga: list the unsettled instances of %s: %w", definition, err)
+			return fmt.Errorf("saga: list the unsettled instances: %w", err)
 		}
 		if len(page) == 0 {
 			return nil

@@ -62,17 +62,18 @@ func TestCheckStore(t *testing.T) {
 			startGrown(t, v1, o, "books", "book")
 			startGrown(t, v1, o, "over", "")
 			startGrown(t, v2, o, "two", "pay")
-			_, err := other.Start(t.Context(), o, saga.StartParams[grownData]{Key: "o"})
+			_, err := other.Start(t.Context(), o, saga.StartParams[grownData]{Key: "o", Data: grownData{Stop: "wait"}})
 			require.NoError(t, err)
 
 			reports := dryRun(t, store, grownWith(1, "book", "pay"), grownWith(2, "pay"))
-			require.Len(t, reports, 2)
+			require.Len(t, reports, 3)
 			require.Equal(t, "grown version 1: 4 live instances, which rely on nothing that it lacks", reports[0].String())
 			require.Equal(t, "grown version 2: 1 live instances, which rely on nothing that it lacks", reports[1].String())
-			require.NoError(t, errors.Join(reports[0].Err(), reports[1].Err()))
+			require.Equal(t, "other version 1: is not among the definitions, and has 1 live instances: run it, too, until they have settled", reports[2].String())
+			require.NoError(t, errors.Join(reports[0].Err(), reports[1].Err(), reports[2].Err()))
 
 			reports = dryRun(t, store, grownWith(1, "book"), grownWith(3, "book"))
-			require.Len(t, reports, 3)
+			require.Len(t, reports, 4)
 			require.Equal(t, 4, reports[0].Live)
 			require.Equal(t, 3, reports[0].Stranded)
 			require.Equal(t, []saga.MissingName{

@@ -1,10 +1,8 @@
 package saga
 
 import (
-	"bytes"
 	"encoding/json"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/sagamill/sagamill/compensation"
@@ -13,28 +11,22 @@ import (
 // The state of an instance and a line of its history are encoded with each transition, so they are written by hand where that is
 // what most of the time goes to: the same JSON as encoding/json makes of them, which reads them.
 
-// object writes the members of a JSON object that are not empty.
+// object writes JSON objects, one behind the other, with those members that are not empty.
 type object struct {
-	b   []byte
-	err error
+	b    []byte
+	from int // where the present one begins
+	err  error
 }
 
-// objects are used again, for what is written is copied out at its size.
-var objects = sync.Pool{New: func() any { return &object{} }}
-
-func newObject() *object {
-	o := objects.Get().(*object)
-	o.b, o.err = append(o.b[:0], '{'), nil
-	return o
+func (o *object) begin() {
+	o.from, o.err = len(o.b), nil
+	o.b = append(o.b, '{')
 }
 
-// end closes the object, which is not to be used any more.
+// end returns the object that was begun. It is good until the buffer is emptied.
 func (o *object) end() ([]byte, error) {
-	text, err := bytes.Clone(append(o.b, '}')), o.err
-	if cap(o.b) <= 1<<16 {
-		objects.Put(o)
-	}
-	return text, err
+	o.b = append(o.b, '}')
+	return o.b[o.from:len(o.b):len(o.b)], o.err
 }
 
 func (o *object) name(name string) {
@@ -103,8 +95,8 @@ func elements[T any](o *object, name string, all []T, one func(*object, *T)) {
 	o.b = append(o.b, ']')
 }
 
-func (e *engine) encode() ([]byte, error) {
-	o := newObject()
+func (e *engine) encode(o *object) ([]byte, error) {
+	o.begin()
 	if e.Row != nil {
 		o.name("row")
 		e.Row.encode(o)
@@ -187,11 +179,11 @@ func encodeTimer(o *object, t *timer) {
 	o.b = append(o.b, '}')
 }
 
-func (e *Entry) encode() ([]byte, error) {
+func (e *Entry) encode(o *object) ([]byte, error) {
 	if e.Revision != 0 || !e.At.IsZero() { // only when it is read
 		return json.Marshal(e)
 	}
-	o := newObject()
+	o.begin()
 	o.name("kind")
 	o.string(e.Kind)
 	o.text("event", e.Event)
@@ -209,6 +201,12 @@ func (e *Entry) encode() ([]byte, error) {
 	if len(e.Before) > 0 {
 		o.other("before", e.Before)
 	}
+	if len(e.Given) > 0 {
+		o.other("given", e.Given)
+	}
+	o.text("timer", e.Timer)
+	o.number("in", int64(e.In))
+	o.text("to", e.To)
 	elements(o, "moves", e.Moves, func(o *object, m *Move) {
 		o.b = append(o.b, `{"event":`...)
 		o.string(m.Event)

@@ -40,7 +40,12 @@ type Entry struct {
 	Verb   Verb   `json:"verb,omitempty"`
 	Who    string `json:"who,omitempty"`
 	Reason string `json:"reason,omitempty"` // why: of an operator, a rejection, a failure, a refusal
-	Before []byte `json:"before,omitempty"` // of EditData: the data that were replaced, as the codec wrote them
+	Before []byte `json:"before,omitempty"` // of EditData and MarkDone: the data that were replaced, as the codec wrote them
+
+	Given []byte        `json:"given,omitempty"` // of MarkDone: the result; of DropEvent: the event's payload
+	Timer string        `json:"timer,omitempty"` // of MoveTimer
+	In    time.Duration `json:"in,omitempty"`    // of MoveTimer: due so long after the commit
+	To    string        `json:"to,omitempty"`    // of ForceCompensate
 
 	Moves  []Move      `json:"moves,omitempty"`  // the rows that ended, in order
 	Judged []Judgement `json:"judged,omitempty"` // what became of events that had been waiting

@@ -3,6 +3,7 @@ package saga
 import (
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // What callers branch on. Each is wrapped with what it is about.
@@ -66,6 +67,16 @@ func (e *InputConflictError) Error() string {
 // Is makes errors.Is(err, ErrInputConflict) true.
 func (e *InputConflictError) Is(target error) bool { return target == ErrInputConflict }
 
+// payloadError says that what came from outside is no good: it is not the definition that has to be mended.
+type payloadError struct{ error }
+
+func (e *payloadError) Unwrap() error { return e.error }
+
+func ofPayload(err error) bool {
+	_, is := errors.AsType[*payloadError](err)
+	return is
+}
+
 // PanicError is a panic of a function of the definition's, caught.
 type PanicError struct {
 	In    string // which function
@@ -84,8 +95,8 @@ type IncompatibleError struct {
 }
 
 func (e *IncompatibleError) Error() string {
-	return fmt.Sprintf("saga: definition %s version %d lacks %v, but %d unsettled instances were started with it: keep it, and give the changed definition a new Version beside the old one",
-		e.Definition, e.Version, e.Missing, e.Live)
+	return fmt.Sprintf("saga: definition %s version %d lacks %s, but %d unsettled instances were started with it: keep it, and give the changed definition a new Version beside the old one",
+		e.Definition, e.Version, strings.Join(e.Missing, "; "), e.Live)
 }
 
 // Is makes errors.Is(err, ErrIncompatible) true.

@@ -51,13 +51,16 @@ type Verb string
 
 const (
 	RetryNow        Verb = "retry-now"        // try the step (or its compensation) again at once
-	SkipStep        Verb = "skip-step"        // go on without the step (or without its compensation); a pivot counts as passed
+	SkipStep        Verb = "skip-step"        // go on without the step (or its compensation); it is undone only if its answer comes late; a pivot counts as passed
 	MarkDone        Verb = "mark-done"        // the step (or its compensation) was done by hand
 	MarkRejected    Verb = "mark-rejected"    // somebody has looked: the step did not, and will not, happen; its rejection is raised
 	EditData        Verb = "edit-data"        // replace the saga's data; the history keeps what they were
 	MoveTimer       Verb = "move-timer"       // let a timer become due at another time
-	ForceCompensate Verb = "force-compensate" // undo everything, and end in a failed state
+	DropEvent       Verb = "drop-event"       // an event that waits is refused
+	ForceCompensate Verb = "force-compensate" // undo everything, and end in a failed state; no step of the table runs on the way
 )
+
+var verbs = []Verb{RetryNow, SkipStep, MarkDone, MarkRejected, EditData, MoveTimer, DropEvent, ForceCompensate}
 
 type operation struct {
 	verb    Verb
@@ -68,6 +71,8 @@ type operation struct {
 	value   any           // EditData: what data were made of; nil: of bytes
 	timer   string        // MoveTimer: its name
 	in      time.Duration // MoveTimer: due so long after the commit
+	source  string        // DropEvent
+	inputID string        // DropEvent
 	toState string        // ForceCompensate
 }
 
@@ -101,4 +106,5 @@ type decision struct {
 	wake    time.Duration // until the earliest timer that was set; negative: none was
 	lease   bool          // a local step is started
 	nothing bool          // the input changes nothing and is not worth a commit
+	faults  []error       // functions of the definition's that failed, or could not read the data
 }

@@ -82,6 +82,7 @@ type waiting struct {
 	Buffered   bool              `json:"buffered,omitempty"`   // judged, and kept for a state that it fits
 	Trace      map[string]string `json:"trace,omitempty"`      // trace context of the request or message that brought it
 	Interrupts bool              `json:"interrupts,omitempty"` // it abandons the row that runs, once the step in flight is known
+	Why        string            `json:"why,omitempty"`        // why it could not be judged: a function of the definition's failed
 }
 
 // outgoing is a message that is published after the commit that wrote it, and again until it is proved delivered: a command
@@ -203,6 +204,16 @@ func (i *instance) compensatingTo() string {
 // idle tells whether an event can be judged now.
 func (i *instance) idle() bool { return i.Row == nil && i.Raised == nil && !i.Ledger.Compensating() }
 
+// waits counts the events that could not be judged, or those that wait for anything else.
+func (i *instance) waits(unjudged bool) (n int) {
+	for k := range i.Waiting {
+		if (i.Waiting[k].Why != "") == unjudged {
+			n++
+		}
+	}
+	return n
+}
+
 // interrupt returns the event that is to abandon the row that runs, or nil.
 func (i *instance) interrupt() *waiting {
 	for k := range i.Waiting {
@@ -314,10 +325,18 @@ func (i *instance) nextWake(now time.Time, lease time.Duration) time.Duration {
 		}
 	}
 	if i.Raised != nil {
-		at(now.Add(raiseAgain))
+		at(now.Add(judgeAgain))
 	}
-	if len(i.Undecided) > 0 || i.idle() && slices.ContainsFunc(i.Waiting, func(w waiting) bool { return !w.Buffered }) {
+	if len(i.Undecided) > 0 {
 		at(now)
+	}
+	for k := range i.Waiting {
+		switch w := &i.Waiting[k]; {
+		case w.Why != "":
+			at(now.Add(judgeAgain))
+		case i.idle() && !w.Buffered:
+			at(now)
+		}
 	}
 	return next
 }

@@ -12,9 +12,12 @@ import (
 // group is the inputs of one instance in a batch, and what they lead to.
 type group struct {
 	id    string
+	lane  *lane // which decides it
 	jobs  []*job
+	held  []*job // what came for the instance meanwhile, and what must be alone
 	plan  *plan
-	inst  *instance // as committed; then, as decided
+	known *instance // as committed, or as it is believed to be
+	inst  *instance // the same; then, as decided
 	now   time.Time // the store's time, if the group was found by a sweep
 	steps []step
 	after []*job // inputs that are judged again once the transition is committed
@@ -43,10 +46,13 @@ func (l *lane) newGroup(id string) *group {
 	} else {
 		g = &group{}
 	}
-	g.id = id
+	g.id, g.lane = id, l
 	g.jobs, g.steps, g.transition.History = g.one.jobs[:0], g.one.steps[:0], g.one.history[:0]
 	return g
 }
+
+// maxUsedText is how many bytes of room for text a lane keeps between batches.
+const maxUsedText = 1 << 20
 
 // over gives up the groups of a batch, which nobody looks at any more.
 func (l *lane) over(groups []*group) {
@@ -55,6 +61,9 @@ func (l *lane) over(groups []*group) {
 	}
 	clear(l.used.transitions)
 	l.used.groups = append(l.used.groups, groups...)
+	if l.used.text.b = l.used.text.b[:0]; cap(l.used.text.b) > maxUsedText {
+		l.used.text.b = nil
+	}
 }
 
 // brings tells whether the group's transition consumes an input already.
@@ -71,10 +80,10 @@ type step struct {
 
 // process decides and commits one batch.
 func (l *lane) process(ctx context.Context, groups []*group) {
-	defer l.over(groups)
+	defer l.done(ctx, groups)
 	if err := l.load(ctx, groups); err != nil {
 		l.o.failing(ctx, "load", err)
-		l.later(ctx, groups)
+		l.later(groups)
 		return
 	}
 	var ready []*group
@@ -87,9 +96,6 @@ func (l *lane) process(ctx context.Context, groups []*group) {
 	if len(ready) > 0 {
 		l.commit(ctx, ready)
 	}
-	back, delay := l.back, l.delay
-	l.back, l.delay = nil, 0
-	l.readd(ctx, back, delay)
 }
 
 // commit commits the groups' transitions, and does what follows from the verdicts.
@@ -111,7 +117,7 @@ func (l *lane) commit(ctx context.Context, ready []*group) {
 	}
 	l.o.observe(ctx, Observation{What: ObserveCommit, Count: len(ready), Duration: time.Since(began)})
 	for k, g := range ready {
-		l.readd(ctx, g.after, 0)
+		l.after = append(l.after, g.after...)
 		l.conclude(ctx, g, verdicts[k])
 	}
 }
@@ -125,9 +131,9 @@ func (l *lane) load(ctx context.Context, groups []*group) error {
 			continue
 		}
 		if slices.ContainsFunc(g.jobs, func(j *job) bool { return j.fresh }) {
-			l.cache.drop(g.id)
+			l.o.cache.drop(g.id)
 		}
-		g.inst = l.cache.get(g.id)
+		g.inst = l.o.cache.get(g.id)
 		for _, j := range g.jobs {
 			if j.inst != nil && !j.fresh && (g.inst == nil || g.inst.revision < j.inst.revision) {
 				g.inst = j.inst
@@ -163,20 +169,24 @@ func (l *lane) load(ctx context.Context, groups []*group) error {
 	return nil
 }
 
-// refresh takes over what a sweep has read, unless the cache knows something newer.
+// refresh takes over what a sweep has read, unless the cache knows something newer. It was read a while ago: what is nothing to it may be
+// news to the store.
 func (l *lane) refresh(g *group, r *Record) error {
 	g.now = r.ReadAt
 	if g.inst != nil && g.inst.revision >= r.Revision { // a lease is renewed without a revision
 		c := g.inst.clone()
+		if c.revision > r.Revision && c.updated.Before(g.now) { // the store's clock was put back since: timers that were set then are not due
+			g.now = c.updated
+		}
 		if c.revision == r.Revision || c.leaseTill.Before(r.LeaseTill) {
 			c.leaseTill = r.LeaseTill
 		}
-		g.inst, g.read = c, c.revision == r.Revision
+		g.inst = c
 		return nil
 	}
 	inst, err := fromRecord(*r)
 	if err == nil {
-		g.inst, g.read = inst, true
+		g.inst = inst
 	}
 	return err
 }
@@ -197,7 +207,7 @@ func (l *lane) decide(g *group) bool {
 		g.inst = &instance{id: g.id, definition: s.Definition, version: s.Version, key: s.Key, fingerprint: s.Fingerprint}
 		g.transition.Start = s
 	}
-	g.plan = l.o.plan(g.inst.definition, g.inst.version)
+	g.known, g.plan = g.inst, l.o.plan(g.inst.definition, g.inst.version)
 	g.transition.ID, g.transition.Expect, g.transition.Wake = g.id, g.inst.revision, NoWake
 	g.dataBefore = g.inst.data
 	if g.plan == nil {
@@ -246,6 +256,7 @@ func (l *lane) decideJob(g *group, j *job) {
 		in.wake = &w
 	}
 	d := decide(g.plan, g.inst, in, l.o.config.Codec, l.o.limits())
+	l.o.logFaults(g.inst, d.faults)
 	if d.nothing && len(g.steps) > 0 {
 		if j.in.wake == nil { // it was judged by what is not committed yet
 			g.after = append(g.after, j)
@@ -255,7 +266,7 @@ func (l *lane) decideJob(g *group, j *job) {
 	if d.nothing && !g.read && j.in.wake == nil {
 		// No compare-and-set will tell whether the cache is behind: what is nothing to it may be news to the store.
 		j.fresh, j.inst = true, nil
-		l.back = append(l.back, j)
+		l.again = append(l.again, j)
 		return
 	}
 	if d.nothing {
@@ -272,6 +283,8 @@ func (g *group) misses(j *job) error {
 		return nil
 	case j.definition != "" && j.definition != g.inst.definition:
 		return fmt.Errorf("%w: %s is one of %s, not of %s", ErrNotFound, g.id, g.inst.definition, j.definition)
+	case j.key != "" && j.key != g.inst.key: // its ID is used again
+		return fmt.Errorf("%w: %s is %s %q, not %q", ErrNotFound, g.id, g.inst.definition, g.inst.key, j.key)
 	case g.plan != nil && g.plan.events[ev.Event] == nil:
 		return fmt.Errorf("%w: %s version %d, which instance %s was started with, does not declare %q; it has %v",
 			ErrUnknownEvent, g.plan.name, g.plan.version, g.id, ev.Event, g.plan.eventNames())
@@ -290,6 +303,7 @@ func (l *lane) decideUndecided(g *group) {
 	g.inst = inst
 	for _, u := range inputs {
 		d := decide(g.plan, g.inst, input{event: u.Event, outcome: u.Outcome, random: l.o.config.Random()}, l.o.config.Codec, l.o.limits())
+		l.o.logFaults(g.inst, d.faults)
 		d.nothing = false // that it is not undecided any more has to be written
 		g.apply(nil, "", d)
 	}
@@ -351,8 +365,8 @@ func (l *lane) complete(g *group) (err error) {
 	if slices.ContainsFunc(g.steps, func(s step) bool { return s.lease }) {
 		g.inst.Process = l.o.process
 	}
-	t.State, t.Settled, t.Attention = g.inst.state, g.inst.settled, shorten(g.inst.attention)
-	if t.Engine, err = g.inst.encode(); err != nil {
+	t.State, t.Settled, t.Attention = g.inst.state, g.inst.settled, g.inst.attention
+	if t.Engine, err = g.inst.encode(&l.used.text); err != nil {
 		return fmt.Errorf("saga: encode instance %s: %w", g.id, err)
 	}
 	if t.Start != nil || !bytes.Equal(g.dataBefore, g.inst.data) {
@@ -362,7 +376,7 @@ func (l *lane) complete(g *group) (err error) {
 		}
 	}
 	for k := range g.steps {
-		if t.History[k].Entry, err = g.steps[k].entry.encode(); err != nil {
+		if t.History[k].Entry, err = g.steps[k].entry.encode(&l.used.text); err != nil {
 			return fmt.Errorf("saga: encode history of %s: %w", g.id, err)
 		}
 		if g.steps[k].lease {
@@ -387,7 +401,7 @@ func (l *lane) rest(ctx context.Context, groups []*group) {
 		if g.now.IsZero() || len(g.steps) > 0 || g.inst == nil || g.plan == nil {
 			continue
 		}
-		l.cache.put(g.inst)
+		l.o.cache.put(g.inst)
 		touch := Touch{ID: g.id, Revision: g.inst.revision, Wake: g.inst.nextWake(g.now, l.o.config.Lease)}
 		switch {
 		case g.inst.settled:

@@ -1,11 +1,16 @@
 package saga
 
-import "container/list"
+import (
+	"container/list"
+	"sync"
+)
 
 // cache keeps the instances that were used last. What it says is checked by the store's compare-and-set, so it is never
-// wrong for long.
+// wrong for long. It is safe for concurrent use: lanes share it.
 type cache struct {
-	size  int
+	size int
+
+	mu    sync.Mutex
 	byID  map[string]*list.Element
 	order *list.List // of *instance, the one used last in front
 }
@@ -15,6 +20,8 @@ func newCache(size int) *cache {
 }
 
 func (c *cache) get(id string) *instance {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	e := c.byID[id]
 	if e == nil {
 		return nil
@@ -24,6 +31,8 @@ func (c *cache) get(id string) *instance {
 }
 
 func (c *cache) put(i *instance) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if e := c.byID[i.id]; e != nil {
 		e.Value = i
 		c.order.MoveToFront(e)
@@ -31,11 +40,18 @@ func (c *cache) put(i *instance) {
 	}
 	c.byID[i.id] = c.order.PushFront(i)
 	if c.order.Len() > c.size {
-		c.drop(c.order.Back().Value.(*instance).id)
+		c.remove(c.order.Back().Value.(*instance).id)
 	}
 }
 
 func (c *cache) drop(id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.remove(id)
+}
+
+// remove is drop for who holds the lock.
+func (c *cache) remove(id string) {
 	if e := c.byID[id]; e != nil {
 		c.order.Remove(e)
 		delete(c.byID, id)

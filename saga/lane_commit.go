@@ -13,6 +13,7 @@ import (
 // readBack finds out what became of a batch whose commit was not answered. A transition that is in the store counts as
 // committed; one that is not is decided again. No verdicts: Close waits no longer.
 func (l *lane) readBack(ctx context.Context, groups []*group) []Verdict {
+	l.o.intake.markSlow(l)
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
 		verdicts, err := l.tryReadBack(ctx, groups)
 		if err == nil {
@@ -69,14 +70,14 @@ func (l *lane) conclude(ctx context.Context, g *group, v Verdict) {
 	case Committed:
 		l.committed(ctx, g, v.At)
 	case Duplicate:
-		l.cache.drop(g.id)
-		l.again(ctx, g, func(j *job) bool {
+		l.o.cache.drop(g.id)
+		l.retry(g, func(j *job) bool {
 			known := j.input != "" && slices.Contains(v.Duplicates, j.input)
 			if known {
 				l.o.observe(ctx, Observation{
 					What: ObserveInput, Definition: g.inst.definition, Instance: g.id, Event: j.in.event.Event, Outcome: string(Duplicated),
 				})
-				l.answer(j, jobDone{answer: Duplicated, instance: g.inst.view()})
+				l.answer(j, jobDone{answer: Duplicated, instance: g.known.view()})
 			}
 			return !known
 		})
@@ -85,14 +86,14 @@ func (l *lane) conclude(ctx context.Context, g *group, v Verdict) {
 			l.answer(j, jobDone{existing: v.Existing, startKey: v.StartKey})
 		}
 	case Unwritable:
-		l.cache.drop(g.id)
+		l.o.cache.drop(g.id)
 		l.unwritable(ctx, g, fmt.Errorf("saga: the store rejects the transition of instance %s: %w", g.id, v.Err))
 	case 0:
 		l.fail(g, errAbandoned)
 	default: // conflict, busy
-		l.cache.drop(g.id)
+		l.o.cache.drop(g.id)
 		l.o.observe(ctx, Observation{What: ObserveConflict, Definition: g.inst.definition, Instance: g.id, Reason: v.Outcome.String()})
-		l.again(ctx, g, func(*job) bool { return true })
+		l.retry(g, func(*job) bool { return true })
 	}
 }
 
@@ -101,14 +102,14 @@ func (l *lane) conclude(ctx context.Context, g *group, v Verdict) {
 func (l *lane) unwritable(ctx context.Context, g *group, err error) {
 	l.o.failing(ctx, "commit", err)
 	if len(g.steps) > 1 && !g.jobs[0].alone {
-		l.again(ctx, g, func(j *job) bool { j.alone = true; return true })
+		l.retry(g, func(j *job) bool { j.alone = true; return true })
 		return
 	}
 	if j := g.steps[0].job; j != nil && j.in.outcome != nil && j.in.outcome.Kind == outcomeSucceeded {
 		failed := *j.in.outcome
 		failed.Kind, failed.Result, failed.Reason = outcomeFailed, nil, shorten(err.Error())
 		j.in.outcome = &failed
-		l.again(ctx, g, func(*job) bool { return true })
+		l.retry(g, func(*job) bool { return true })
 		return
 	}
 	l.fail(g, err)
@@ -120,9 +121,9 @@ func (l *lane) committed(ctx context.Context, g *group, at time.Time) {
 		g.inst.leaseTill = at.Add(g.transition.Lease)
 	}
 	if g.inst.settled || g.superseded {
-		l.cache.drop(g.id)
+		l.o.cache.drop(g.id)
 	} else {
-		l.cache.put(g.inst)
+		l.o.cache.put(g.inst)
 	}
 	for _, s := range g.steps {
 		l.o.report(ctx, g.inst, s)
@@ -136,7 +137,7 @@ func (l *lane) committed(ctx context.Context, g *group, at time.Time) {
 	if g.transition.Wake >= 0 && !g.inst.settled {
 		l.o.sweeper.poke(g.transition.Wake)
 	}
-	l.o.watch.committed(g.inst) // whoever has an answer, and waits then, waits for what comes after it
+	l.o.watch.committed(commit{g.inst, g.began}) // whoever has an answer, and waits then, waits for what comes after it
 	for _, s := range g.steps {
 		if s.job != nil && s.job.done != nil {
 			l.answer(s.job, jobDone{answer: s.answer, reason: s.reason, instance: g.inst.view()})

@@ -1,12 +1,12 @@
 package saga
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"maps"
 	"slices"
 	"strings"
@@ -23,7 +23,7 @@ import (
 // Any number of orchestrators, in one process or many, may work on one store; the store's revisions decide between them.
 // An Orchestrator is safe for concurrent use.
 //
-//	go orchestrator.Run(ctx)
+//	go func() { log.Println(orchestrator.Run(ctx)) }()
 //	_, err := bookTrip.Start(ctx, orchestrator, saga.StartParams[Trip]{Key: "trip-1", Data: Trip{...}})
 type Orchestrator struct {
 	store   Store
@@ -32,7 +32,8 @@ type Orchestrator struct {
 	process string // names this process, and no other
 	plans   map[DefinitionVersion]*plan
 
-	lanes     []*lane
+	intake    *intake
+	cache     *cache
 	runner    *runner
 	publisher *publisher
 	sweeper   *sweeper
@@ -40,7 +41,7 @@ type Orchestrator struct {
 	errands   sync.WaitGroup // dead letters on their way to the store
 	errand    func(func())   // begins one; a lane must not wait for it
 
-	inline func(context.Context, *lane) // of test kits, that have no goroutines: runs a lane until it has no inputs
+	inline func(ctx context.Context, id string) // of test kits, that have no goroutines: decides what waits for an instance
 
 	running   chan struct{}
 	closing   chan struct{}
@@ -65,7 +66,7 @@ func NewOrchestrator(store Store, config OrchestratorConfig, logger watermill.Lo
 		logger = watermill.NopLogger{}
 	}
 	o := &Orchestrator{
-		store: store, config: config.withDefaults(), logger: logger, process: rand.Text()[:8], plans: map[DefinitionVersion]*plan{},
+		store: namesStore{store}, config: config.withDefaults(), logger: logger, process: rand.Text()[:8], plans: map[DefinitionVersion]*plan{},
 		running: make(chan struct{}), closing: make(chan struct{}), closed: make(chan struct{}),
 	}
 	for _, d := range config.Definitions {
@@ -76,9 +77,8 @@ func NewOrchestrator(store Store, config OrchestratorConfig, logger watermill.Lo
 	o.runner = newRunner(o)
 	o.publisher = newPublisher(o)
 	o.sweeper = newSweeper(o)
-	for range o.config.Lanes {
-		o.lanes = append(o.lanes, newLane(o))
-	}
+	o.intake = newIntake(&o.config)
+	o.cache = newCache(o.config.CacheSize)
 	return o, nil
 }
 
@@ -106,16 +106,16 @@ func (o *Orchestrator) Run(ctx context.Context) (err error) {
 	// What is under way is finished when ctx ends: the work itself runs on a context that does not.
 	work, abandon := context.WithCancel(context.WithoutCancel(ctx))
 	defer abandon()
-	intake, stopIntake := context.WithCancel(work)
+	receive, stopReceivers := context.WithCancel(work)
 	sweep, stopSweep := context.WithCancel(work)
 	defer stopSweep()
-	var lanes, shell, sweeper sync.WaitGroup
-	for _, l := range o.lanes {
-		lanes.Go(func() { l.run(work) })
+	var lanes, sweeper sync.WaitGroup
+	for range o.config.Lanes {
+		lanes.Go(func() { (&lane{o: o}).run(work) })
 	}
 	o.runner.begin(work)
 	o.publisher.begin(work)
-	closeSubscribers, err := o.subscribe(intake, &shell)
+	waitForSubscribers, err := o.subscribe(receive)
 	if err == nil {
 		sweeper.Go(func() { o.sweeper.run(sweep) })
 		close(o.running)
@@ -130,14 +130,12 @@ func (o *Orchestrator) Run(ctx context.Context) (err error) {
 	stopSweep()
 	sweeper.Wait()
 	left := o.runner.drain(o.config.DrainTimeout) // the outcomes are in the lanes now
-	for _, l := range o.lanes {
-		l.close()
-	}
+	o.intake.close()
 	lanes.Wait()
+	o.runner.release(work)
 	o.errands.Wait()
-	stopIntake() // what came in is committed and acknowledged
-	left = errors.Join(left, o.publisher.close(work), closeSubscribers())
-	shell.Wait()
+	stopReceivers() // what came in is committed and acknowledged
+	left = errors.Join(left, o.publisher.close(work), waitForSubscribers())
 	return errors.Join(err, left)
 }
 
@@ -160,16 +158,35 @@ func (o *Orchestrator) isClosing() bool { return closed(o.closing) }
 // ready waits until inputs are taken.
 func (o *Orchestrator) ready(ctx context.Context) error {
 	if o.isClosing() {
-		return ErrClosed
+		return o.whyClosed(ctx)
+	}
+	select {
+	case <-o.running:
+		return nil
+	default:
 	}
 	select {
 	case <-o.running:
 		return nil
 	case <-o.closing:
-		return ErrClosed
+		return o.whyClosed(ctx)
 	case <-ctx.Done():
 		return fmt.Errorf("saga: waiting for the orchestrator to run: %w", context.Cause(ctx))
 	}
+}
+
+// whyClosed is ErrClosed, along with the reason for which Run could not begin, or ended, if that is known.
+func (o *Orchestrator) whyClosed(ctx context.Context) error {
+	if !closed(o.running) {
+		select {
+		case <-o.closed:
+		case <-ctx.Done():
+		}
+	}
+	if closed(o.closed) && o.err != nil {
+		return fmt.Errorf("%w: %w", ErrClosed, o.err)
+	}
+	return ErrClosed
 }
 
 // register refuses to begin with definitions that stored instances do not fit.
@@ -289,17 +306,15 @@ func (o *Orchestrator) latest(definition string) *plan {
 	return latest
 }
 
-func (o *Orchestrator) known() []DefinitionVersion { return slices.Collect(maps.Keys(o.plans)) }
+// known lists what this process can decide, in an order that is always the same.
+func (o *Orchestrator) known() []DefinitionVersion {
+	return slices.SortedFunc(maps.Keys(o.plans), func(a, b DefinitionVersion) int {
+		return cmp.Or(strings.Compare(a.Name, b.Name), cmp.Compare(a.Version, b.Version))
+	})
+}
 
 func (o *Orchestrator) limits() limits {
 	return limits{waiting: o.config.MaxWaiting, data: o.config.MaxData}
-}
-
-// lane returns the lane of an instance.
-func (o *Orchestrator) lane(id string) *lane {
-	h := fnv.New32a()
-	_, _ = h.Write([]byte(id))
-	return o.lanes[h.Sum32()%uint32(len(o.lanes))]
 }
 
 func (o *Orchestrator) observe(ctx context.Context, ob Observation) {

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/ThreeDotsLabs/watermill"
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/stretchr/testify/require"
 
@@ -49,6 +51,8 @@ func TestBadCallsAreAnswered(t *testing.T) {
 		_, unstarted := stranger.Send(ctx, o, "a", saga.Cancel, in)
 		_, missing := def.Get(ctx, o, "nobody")
 		_, waited := def.Wait(ctx, o, "nobody")
+		_, waitedFor := def.Wait(ctx, o, "a", "payed")
+		_, untold := o.History(ctx, "nobody", 0, 0)
 		for name, c := range map[string]struct {
 			err  error
 			want error
@@ -80,9 +84,13 @@ func TestBadCallsAreAnswered(t *testing.T) {
 			"operate: no data":                     {operate(saga.Operation{Verb: saga.EditData, Who: "x", Why: "x"}), saga.ErrInvalid},
 			"operate: not the data's type":         {operate(saga.Operation{Verb: saga.EditData, Data: []int{1}, Who: "x", Why: "x"}), saga.ErrRefused},
 			"operate: data that cannot be encoded": {operate(saga.Operation{Verb: saga.EditData, Data: func() {}, Who: "x", Why: "x"}), saga.ErrInvalid},
+			"operate: misspelt member":             {operate(saga.Operation{Verb: saga.EditData, Data: []byte(`{"Crad":"x"}`), Who: "x", Why: "x"}), saga.ErrRefused},
+			"operate: two values":                  {operate(saga.Operation{Verb: saga.EditData, Data: []byte(`{} {}`), Who: "x", Why: "x"}), saga.ErrRefused},
 			"operate: no such verb":                {operate(saga.Operation{Verb: "dance", Who: "x", Why: "x"}), saga.ErrRefused},
 			"get: no instance":                     {missing, saga.ErrNotFound},
 			"wait: no instance":                    {waited, saga.ErrNotFound},
+			"wait: no such state":                  {waitedFor, saga.ErrInvalid},
+			"history: no instance":                 {untold, saga.ErrNotFound},
 		} {
 			require.ErrorIs(t, c.err, c.want, name)
 		}
@@ -117,8 +125,6 @@ func TestRefusedEventsAreOnTheRecord(t *testing.T) {
 			require.Equal(t, err, again, "and told again")
 		}
 		refused(evRefund, nil, "refund")
-		refused(evPay, payment{Amount: 13}, "unlucky")
-		refused(evPay, payment{Amount: 14}, "guard")
 		refused(evPay, payment{Amount: 15}, "bytes")
 		refused(evPay, payment{Amount: 5}, "pay")
 		_, err := o.Send(t.Context(), saga.RoutedEvent{Instance: s.ID, Event: string(evPay), Source: "raw", ID: "1", Payload: []byte(`{"Amount":"many"}`)})
@@ -134,13 +140,78 @@ func TestRefusedEventsAreOnTheRecord(t *testing.T) {
 			require.NotEmpty(t, e.Reason)
 			results = append(results, e.Result)
 		}
-		require.Len(t, results, 7)
+		require.Len(t, results, 5)
 		require.NotContains(t, results, saga.Applied)
 		count := map[string]int{}
 		for _, ob := range seen.of(saga.ObserveInput) {
 			count[ob.Outcome]++
 		}
-		require.Equal(t, map[string]int{"refused": 7, "duplicate": 5}, count)
+		require.Equal(t, map[string]int{"refused": 5, "duplicate": 3}, count)
+	})
+}
+
+// A refusal that is told again names the state that the saga is in, and not one that it would have come to.
+func TestRefusalToldAgainNamesTheStateThatIs(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		def := saga.Define(saga.Spec[clerkState, clerkEvent, rigData]{
+			Name: "two", Initial: clerkOpen, Succeeded: []clerkState{clerkShipped},
+			Events: []saga.Event[clerkEvent, rigData]{{Name: evPing}, {Name: evShip}},
+			Table: saga.Table[clerkState, clerkEvent, rigData]{
+				{From: clerkOpen, On: evPing, To: clerkPaid}, {From: clerkPaid, On: evShip, To: clerkShipped},
+			},
+			Otherwise: saga.Refuse,
+		})
+		o := runRig(t, memory.NewStore(), rigOf(def))
+		startSaga(t, def, o, "a", rigData{})
+		ship := saga.Input{Source: "test", ID: "1"}
+		_, err := def.Send(t.Context(), o, "a", evShip, ship)
+		require.ErrorIs(t, err, saga.ErrRefused)
+		_, err = def.Send(t.Context(), o, "a", evPing, saga.Input{Source: "test", ID: "2"})
+		require.NoError(t, err)
+		_, err = def.Send(t.Context(), o, "a", evShip, ship)
+		var refused *saga.RefusedError
+		require.ErrorAs(t, err, &refused)
+		require.Equal(t, string(clerkPaid), refused.State)
+	})
+}
+
+// Start tells why the orchestrator could not begin.
+func TestStartTellsWhyTheOrchestratorDidNotBegin(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store, kept := memory.NewStore(), clerk(&rigWorld{})
+		o := runRig(t, store, rigOf(kept))
+		startSaga(t, kept, o, "a", rigData{})
+		changed := saga.Define(saga.Spec[clerkState, clerkEvent, rigData]{
+			Name: "clerk", Initial: clerkOpen, Succeeded: []clerkState{clerkPaid}, Events: []saga.Event[clerkEvent, rigData]{{Name: evPing}},
+			Table: saga.Table[clerkState, clerkEvent, rigData]{{From: clerkOpen, On: evPing, To: clerkPaid}}, Otherwise: saga.Refuse,
+		})
+		other, err := saga.NewOrchestrator(store, rigOf(changed), nil)
+		require.NoError(t, err)
+		require.ErrorIs(t, other.Run(t.Context()), saga.ErrIncompatible)
+		_, err = changed.Start(t.Context(), other, saga.StartParams[rigData]{Key: "b"})
+		require.ErrorIs(t, err, saga.ErrClosed)
+		require.ErrorIs(t, err, saga.ErrIncompatible)
+		require.Contains(t, err.Error(), "event pay; event refund")
+	})
+}
+
+// A call whose context has ended says so, and not that it waited for something.
+func TestCallWithAContextThatHasEnded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		def := clerk(&rigWorld{})
+		o := runRig(t, memory.NewStore(), rigOf(def))
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		for k := range 20 {
+			_, err := def.Start(ctx, o, saga.StartParams[rigData]{Key: fmt.Sprint(k)})
+			if err != nil { // it may also have been committed
+				require.ErrorIs(t, err, context.Canceled)
+				require.NotContains(t, err.Error(), "to run")
+			}
+		}
 	})
 }
 
@@ -164,7 +235,8 @@ func TestPoisonMessagesBlockNothingAndAreAccountedFor(t *testing.T) {
 			}
 			return saga.RoutedEvent{}, errors.New("cannot be read")
 		}}}
-		o := runRig(t, memory.NewStore(), config)
+		log := watermill.NewCaptureLogger()
+		o := runLogged(t, memory.NewStore(), config, log)
 		a := startSaga(t, def, o, "a", rigData{})
 		p := startSaga(t, stuck, o, "p", rigData{})
 		var sent []*message.Message
@@ -190,9 +262,10 @@ func TestPoisonMessagesBlockNothingAndAreAccountedFor(t *testing.T) {
 		// refused
 		event("11", "", string(evRefund), toA...)
 		event("12", "}", string(evPay), toA...)
+		event("15", `{"Amount":15}`, string(evPay), toA...)
+		// kept, for a definition that has been mended
 		event("13", `{"Amount":13}`, string(evPay), toA...)
 		event("14", `{"Amount":14}`, string(evPay), saga.MetaInstance, a.ID)
-		event("15", `{"Amount":15}`, string(evPay), toA...)
 		// duplicates
 		event("10", "", string(evPing), toA...)
 		event("11", "", string(evRefund), toA...)
@@ -206,8 +279,8 @@ func TestPoisonMessagesBlockNothingAndAreAccountedFor(t *testing.T) {
 			}
 			return count
 		}
-		require.Equal(t, map[string]int{"dead": dead, "ignored": 2, "refused": 5, "duplicate": 2, "buffered": 1}, count())
-		require.Len(t, sent, dead+2+5+2+1, "received = all of them together")
+		require.Equal(t, map[string]int{"dead": dead, "ignored": 2, "refused": 3, "waiting": 2, "duplicate": 2, "buffered": 1}, count())
+		require.Len(t, sent, dead+2+3+2+2+1, "received = all of them together")
 		event("17", `{"Amount":1}`, string(evPay), toA...)
 		s := waitSettled(t, def, o, "a")
 		require.Equal(t, clerkShipped, s.State)
@@ -218,6 +291,10 @@ func TestPoisonMessagesBlockNothingAndAreAccountedFor(t *testing.T) {
 		letters, err := o.DeadLetters(t.Context(), "", 0)
 		require.NoError(t, err)
 		require.Len(t, letters, dead)
+		told := slices.DeleteFunc(slices.Clone(log.Captured()[watermill.ErrorLogLevel]), func(m watermill.CapturedMessage) bool {
+			return m.Msg != "Message kept as a dead letter" || m.Fields["topic"] == nil
+		})
+		require.Len(t, told, dead, "each is logged")
 		for _, l := range letters {
 			require.NotEmpty(t, l.Reason)
 			require.LessOrEqual(t, len(l.Payload), 500)

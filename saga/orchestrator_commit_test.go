@@ -330,6 +330,103 @@ func TestInputsAreNotAnsweredByUncommittedState(t *testing.T) {
 	})
 }
 
+// steppedProcess is a process of which each loop is run one turn at a time. What it publishes is lost.
+func steppedProcess(t *testing.T, store saga.Store, def saga.AnyDefinition) *saga.Stepped {
+	t.Helper()
+	config := rigOf(def)
+	config.Transport = saga.Transport{Publisher: lostPublisher{}, Subscriber: noSubscriber}
+	s, err := saga.NewStepped(t.Context(), store, config)
+	require.NoError(t, err)
+	return s
+}
+
+type lostPublisher struct{}
+
+func (lostPublisher) Publish(string, ...*message.Message) error { return nil }
+func (lostPublisher) Close() error                              { return nil }
+
+// turnOf decides what waits in the process.
+func turnOf(t *testing.T, s *saga.Stepped) {
+	t.Helper()
+	for _, k := range s.Busy() {
+		s.Lane(t.Context(), k)
+	}
+}
+
+// succeeded is the reply to the first attempt of a step.
+func succeeded(id, step string) *message.Message {
+	m := message.NewMessage("1", []byte(`"box"`))
+	for k, v := range map[string]string{
+		saga.MetaInstance: id, saga.MetaStep: step, saga.MetaRun: "1", saga.MetaAttempt: "1", saga.MetaOutcome: "succeeded",
+	} {
+		m.Metadata.Set(k, v)
+	}
+	return m
+}
+
+// What a sweep has read is old by the time at which it is decided: another process has gone on. A reply that comes with it, and means
+// nothing to what the sweep read, means something to what the store holds.
+func TestASweepsRecordIsNotTheLatest(t *testing.T) {
+	t.Parallel()
+	ask := func(step string) saga.Step[rigData] {
+		return saga.Ask(step, packCmd, func(rigData) string { return "box" }, rigData.with).NoUndo("test")
+	}
+	def := saga.Linear("twice", ask("one"), ask("two"))
+	store := memory.NewStore()
+	ahead, behind := steppedProcess(t, store, def), steppedProcess(t, store, def)
+	require.NoError(t, saga.StartStepped(t.Context(), ahead, def, saga.StartParams[rigData]{ID: "id-1", Key: "a"}, func(bool, error) {}))
+	turnOf(t, ahead)
+	require.NoError(t, store.Touch(t.Context(), []saga.Touch{{ID: "id-1", Wake: 0}}))
+	behind.Sweep(t.Context())
+	ahead.Reply(t.Context(), "sagamill.replies", succeeded("id-1", "one"))
+	turnOf(t, ahead)
+
+	reply := succeeded("id-1", "two")
+	behind.Reply(t.Context(), "sagamill.replies", reply)
+	for range 3 {
+		turnOf(t, behind)
+	}
+	require.Empty(t, behind.Busy())
+	records, err := store.Load(t.Context(), "id-1")
+	require.NoError(t, err)
+	require.Equal(t, string(saga.Completed), records[0].State)
+	select {
+	case <-reply.Acked():
+	default:
+		t.Error("the reply is not acknowledged")
+	}
+}
+
+// The store's clock is put back (its standby takes over, say) between a sweep and a commit that sets a timer. By the sweep's time that
+// timer would be due, and an undo begin beside the step that it waits for.
+func TestASweepsTimeIsThatOfWhatItHasRead(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	def := saga.Linear("twice",
+		saga.Ask("one", packCmd, func(rigData) string { return "box" }, rigData.with).NoUndo("test"), (&rigWorld{}).undoable("two"))
+	db := memory.NewStore(memory.WithClock(func() time.Time { return now }))
+	store := &rigStore{Store: db}
+	p := steppedProcess(t, store, def)
+	require.NoError(t, saga.StartStepped(t.Context(), p, def, saga.StartParams[rigData]{ID: "id-1", Key: "a"}, func(bool, error) {}))
+	turnOf(t, p)
+	store.commit = func(_ []saga.Transition, next func() ([]saga.Verdict, error)) ([]saga.Verdict, error) {
+		store.commit = nil
+		require.NoError(t, db.Touch(t.Context(), []saga.Touch{{ID: "id-1", Wake: 0}}))
+		p.Sweep(t.Context())
+		now = now.Add(-time.Hour)
+		return next()
+	}
+	p.Reply(t.Context(), "sagamill.replies", succeeded("id-1", "one"))
+	turnOf(t, p)
+	require.Equal(t, 1, p.Tasks())
+	for range 3 {
+		turnOf(t, p)
+	}
+	history, err := db.History(t.Context(), "id-1", 0, 10)
+	require.NoError(t, err)
+	require.Len(t, history, 2, "the step has only begun")
+}
+
 // A reply may be given to two processes, which both decide the same. One commits; the answer to the other's commit is lost, and it
 // finds in the store, byte for byte, what it would have written. It must not run the local step that follows: the other one does.
 func TestReadBackTellsProcessesApart(t *testing.T) {
@@ -338,32 +435,12 @@ func TestReadBackTellsProcessesApart(t *testing.T) {
 		saga.Ask("one", packCmd, func(rigData) string { return "box" }, rigData.with).NoUndo("test"), (&rigWorld{}).undoable("two"))
 	db := memory.NewStore()
 	store := &rigStore{Store: db}
-	process := func(store saga.Store) *saga.Stepped {
-		config := rigOf(def)
-		config.Transport = saga.Transport{Publisher: simPublisher{}, Subscriber: noSubscriber}
-		s, err := saga.NewStepped(t.Context(), store, config)
-		require.NoError(t, err)
-		return s
-	}
-	first, second := process(db), process(store)
-	turn := func(s *saga.Stepped) {
-		for _, k := range s.Busy() {
-			s.Lane(t.Context(), k)
-		}
-	}
+	first, second := steppedProcess(t, db, def), steppedProcess(t, store, def)
+	turn := func(s *saga.Stepped) { turnOf(t, s) }
 	require.NoError(t, saga.StartStepped(t.Context(), first, def, saga.StartParams[rigData]{ID: "id-1", Key: "a"}, func(bool, error) {}))
 	turn(first)
-	reply := func() *message.Message {
-		m := message.NewMessage("1", []byte(`"box"`))
-		for k, v := range map[string]string{
-			saga.MetaInstance: "id-1", saga.MetaStep: "one", saga.MetaRun: "1", saga.MetaAttempt: "1", saga.MetaOutcome: "succeeded",
-		} {
-			m.Metadata.Set(k, v)
-		}
-		return m
-	}
-	first.Reply(t.Context(), "sagamill.replies", reply())
-	second.Reply(t.Context(), "sagamill.replies", reply())
+	first.Reply(t.Context(), "sagamill.replies", succeeded("id-1", "one"))
+	second.Reply(t.Context(), "sagamill.replies", succeeded("id-1", "one"))
 	lost := false
 	store.commit = func(_ []saga.Transition, next func() ([]saga.Verdict, error)) ([]saga.Verdict, error) {
 		if lost {
@@ -386,15 +463,8 @@ func TestConflictWithAnInputThatCarriesAnOldInstance(t *testing.T) {
 	t.Parallel()
 	store := memory.NewStore()
 	def := saga.Linear("twice", (&rigWorld{}).undoable("one"), (&rigWorld{}).undoable("two"))
-	first, err := saga.NewStepped(t.Context(), store, rigOf(def))
-	require.NoError(t, err)
-	second, err := saga.NewStepped(t.Context(), store, rigOf(def))
-	require.NoError(t, err)
-	turn := func(s *saga.Stepped) {
-		for _, k := range s.Busy() {
-			s.Lane(t.Context(), k)
-		}
-	}
+	first, second := steppedProcess(t, store, def), steppedProcess(t, store, def)
+	turn := func(s *saga.Stepped) { turnOf(t, s) }
 	require.NoError(t, saga.StartStepped(t.Context(), first, def, saga.StartParams[rigData]{ID: "id-1", Key: "a"}, func(bool, error) {}))
 	turn(first)
 	require.NoError(t, second.Event(t.Context(), "id-1", "cancel", "test", "1", nil, func(saga.Disposition, error) {}))

@@ -3,6 +3,7 @@ package saga_test
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sagamill/sagamill/adapters/memory"
+	"github.com/sagamill/sagamill/compensation"
 	"github.com/sagamill/sagamill/saga"
 )
 
@@ -42,6 +44,92 @@ func TestCloseWaitsForLocalStepsAndCommitsTheirOutcomes(t *testing.T) {
 		require.NoError(t, <-closed)
 		require.Equal(t, saga.Completed, instanceOf(t, def, o, "a").State, "committed before Close returned")
 		require.Equal(t, []string{"park"}, done.list())
+	})
+}
+
+// A step that is begun while the orchestrator closes is not run by it. The next one does so at once.
+func TestStepsThatCloseLeavesAreTakenOverAtOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		db, done := memory.NewStore(), &rigWorld{}
+		letGo := make(chan struct{})
+		def := saga.Linear("two",
+			saga.Do("park", func(ctx context.Context, _ rigData) error { <-letGo; return nil }).NoUndo("test"),
+			done.step("two").NoUndo("test"))
+		o := runRig(t, db, rigOf(def))
+		s := startSaga(t, def, o, "a", rigData{})
+		synctest.Wait()
+		closed := make(chan error, 1)
+		go func() { closed <- o.Close() }()
+		synctest.Wait()
+		close(letGo)
+		require.NoError(t, <-closed)
+		i, err := o.Get(t.Context(), s.ID)
+		require.NoError(t, err)
+		require.Equal(t, "two", i.Steps[1].Step)
+		require.Empty(t, done.list(), "begun, and not run")
+
+		began := time.Now()
+		next := runRig(t, db, rigOf(def))
+		require.Equal(t, saga.Completed, waitSettled(t, def, next, "a").State)
+		require.Less(t, time.Since(began), time.Second, "no lease had to be waited for")
+	})
+}
+
+// gate is a store whose sweeps find nothing while it is shut.
+type gate struct {
+	saga.Store
+	shut atomic.Bool
+}
+
+func (g *gate) Claim(ctx context.Context, c saga.Claim) ([]saga.Record, time.Duration, error) {
+	if g.shut.Load() {
+		return nil, saga.NoWake, nil
+	}
+	return g.Store.Claim(ctx, c)
+}
+
+// The lease of an instance is one. Who closes does not give it up if another process is at one of the instance's steps.
+func TestCloseLeavesTheLeaseOfAnotherProcess(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		db := memory.NewStore()
+		letB, letPark := make(chan struct{}), make(chan struct{})
+		defer close(letB)
+		var tries atomic.Int64
+		step := func(name string, first time.Duration, run func()) saga.Step[rigData] {
+			return saga.Do(name, func(ctx context.Context, _ rigData) error {
+				if saga.Info(ctx).Attempt == 1 {
+					return errors.New("no")
+				}
+				run()
+				return nil
+			}).Retry(compensation.Retry{First: first, Jitter: -1}).NoUndo("test")
+		}
+		def := saga.Linear("pair", saga.Parallel(
+			step("a", 3*time.Second, func() {}), step("b", time.Second, func() { tries.Add(1); <-letB })))
+		park := saga.Linear("park", saga.Do("park", func(context.Context, rigData) error { <-letPark; return nil }).NoUndo("test"))
+		config := rigOf(def, park)
+		config.Workers = 1
+		closes, works := &gate{Store: db}, &gate{Store: db}
+		closes.shut.Store(true)
+		first := runRig(t, closes, config)
+		runRig(t, works, rigOf(def))
+		startSaga(t, def, first, "a", rigData{})
+		time.Sleep(1500 * time.Millisecond)
+		require.EqualValues(t, 1, tries.Load(), "b is tried again by the other process")
+		startSaga(t, park, first, "p", rigData{})
+		works.shut.Store(true)
+		closes.shut.Store(false)
+		time.Sleep(5 * time.Second) // a is to be tried again by the first one, whose worker is busy
+		closed := make(chan error, 1)
+		go func() { closed <- first.Close() }()
+		synctest.Wait()
+		close(letPark)
+		require.NoError(t, <-closed)
+		runRig(t, db, rigOf(def))
+		time.Sleep(10 * time.Second)
+		require.EqualValues(t, 1, tries.Load(), "and nobody took it over")
 	})
 }
 
@@ -100,6 +188,41 @@ func TestCloseLeavesBehindWhatDoesNotReturn(t *testing.T) {
 		require.Equal(t, err, closed, "Close returns what Run returned")
 		require.ErrorContains(t, err, "local steps did not return")
 		require.ErrorContains(t, err, "Publish did not return")
+	})
+}
+
+// lateWire is a transport of one topic: its first subscriber ends by itself, and the second one is open only when closing has begun.
+type lateWire struct {
+	*rigWire
+	opened, closed atomic.Int32
+	replacing      chan struct{}
+}
+
+func (w *lateWire) Subscribe(ctx context.Context, _ string) (<-chan *message.Message, error) {
+	messages := make(chan *message.Message)
+	if w.opened.Add(1) == 1 {
+		close(messages)
+		return messages, nil
+	}
+	close(w.replacing)
+	<-ctx.Done()
+	synctest.Wait() // whoever closes is as far as can be
+	return messages, nil
+}
+
+func (w *lateWire) Close() error { w.closed.Add(1); return nil }
+
+func TestCloseWhileASubscriberIsReplacedLeavesNoneOpen(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := &lateWire{rigWire: newRigWire(), replacing: make(chan struct{})}
+		config := rigOf(saga.Linear("nothing", (&rigWorld{}).undoable("one")))
+		config.Events, config.Subscribers = []saga.EventSource{{Topic: "news"}}, 1
+		config.Transport = saga.Transport{Publisher: w, Subscriber: func(saga.SubscriberParams) (message.Subscriber, error) { return w, nil }}
+		o := runRig(t, memory.NewStore(), config)
+		<-w.replacing
+		require.NoError(t, o.Close())
+		require.Equal(t, w.opened.Load(), w.closed.Load())
 	})
 }
 

@@ -77,7 +77,7 @@ func TestCauseSaysWhyASagaFailed(t *testing.T) {
 		}
 		no, down := fails("no", saga.Reject("sold out")), fails("down", errors.New("503"))
 		o := runRig(t, memory.NewStore(), rigOf(no, down))
-		for def, why := range map[*saga.LinearDefinition[rigData]]string{no: "b: sold out", down: "b: no answer after 12 attempts: 503"} {
+		for def, why := range map[*saga.LinearDefinition[rigData]]string{no: "b: sold out", down: "b: given up after 12 attempts: 503"} {
 			startSaga(t, def, o, "a", rigData{})
 			s := waitSettled(t, def, o, "a")
 			require.Equal(t, saga.Failed, s.State)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -98,6 +99,11 @@ func TestOperatorsVerbs(t *testing.T) {
 				require.Len(t, stuck, 1)
 				require.Contains(t, stuck[0].Attention, "broken")
 				x.mended.Store(true)
+				if c.no {
+					_, err = o.Operate(t.Context(), s.ID, saga.Operation{Verb: saga.ForceCompensate, To: string(saga.Failed), Who: "ann", Why: "hurry"})
+					require.ErrorIs(t, err, saga.ErrRefused)
+					require.ErrorContains(t, err, "undoes everything already, and will end in failed")
+				}
 				c.op.Who, c.op.Why = "ann", "called the bank"
 				_, err = o.Operate(t.Context(), s.ID, c.op)
 				require.NoError(t, err)
@@ -116,9 +122,37 @@ func TestOperatorsVerbs(t *testing.T) {
 				require.Equal(t, c.op.Verb, verbs[0].Verb)
 				require.Equal(t, "ann", verbs[0].Who)
 				require.Equal(t, "called the bank", verbs[0].Reason)
+				require.Equal(t, c.no, verbs[0].Undo)
+				require.Equal(t, 1, verbs[0].Run)
+				if c.op.Data != nil {
+					require.JSONEq(t, `"by hand"`, string(verbs[0].Given))
+					require.JSONEq(t, `{}`, string(verbs[0].Before))
+				}
 			})
 		})
 	}
+}
+
+// What an operator misspells in a step's result would be left out, and could not be given again.
+func TestResultByHandIsReadStrictly(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		type label struct{ Tracking string }
+		def := saga.Linear("parcel", saga.Call("label",
+			func(context.Context, rigData) (label, error) { return label{}, errors.New("broken") },
+			func(d rigData, l label) rigData { return d.with(l.Tracking) }).Retriable().NoUndo("test"))
+		o := runRig(t, memory.NewStore(), rigOf(def))
+		s := startSaga(t, def, o, "a", rigData{})
+		synctest.Wait()
+		done := saga.Operation{Verb: saga.MarkDone, Step: "label", Who: "ann", Why: "printed", Data: []byte(`{"trackng": "1Z"}`)}
+		_, err := o.Operate(t.Context(), s.ID, done)
+		require.ErrorIs(t, err, saga.ErrRefused)
+		require.ErrorContains(t, err, "trackng")
+		done.Data = []byte(`{"Tracking": "1Z"}`)
+		_, err = o.Operate(t.Context(), s.ID, done)
+		require.NoError(t, err)
+		require.Equal(t, []string{"1Z"}, waitSettled(t, def, o, "a").Data.Log)
+	})
 }
 
 func TestOperatorsVerbsThatMakeNoSenseAreRefusedAndChangeNothing(t *testing.T) {
@@ -195,6 +229,29 @@ func TestEditedDataAreWhatTheNextAttemptGets(t *testing.T) {
 	})
 }
 
+// kinded says more of itself in JSON than it reads.
+type kinded struct{ Name string }
+
+func (k kinded) MarshalJSON() ([]byte, error) {
+	return json.Marshal(map[string]string{"Name": k.Name, "kind": "kinded"})
+}
+
+// What the present data have may be in the new ones, too, also if the type does not read it.
+func TestEditDataOfATypeThatDoesNotReadAllThatItWrites(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		def := saga.Linear("kinds", saga.Do("fail", func(context.Context, kinded) error { return errors.New("no") }).NoUndo("test"))
+		o := runRig(t, memory.NewStore(), rigOf(def))
+		s, err := def.Start(t.Context(), o, saga.StartParams[kinded]{Key: "a", Data: kinded{"old"}})
+		require.NoError(t, err)
+		i, err := o.Operate(t.Context(), s.ID, saga.Operation{Verb: saga.EditData, Data: kinded{"new"}, Who: "ann", Why: "test"})
+		require.NoError(t, err)
+		require.JSONEq(t, `{"Name":"new","kind":"kinded"}`, string(i.Data))
+		_, err = o.Operate(t.Context(), s.ID, saga.Operation{Verb: saga.EditData, Data: i.Data, Who: "ann", Why: "test"})
+		require.NoError(t, err)
+	})
+}
+
 func TestForcedCompensationUndoesEverything(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -212,6 +269,9 @@ func TestForcedCompensationUndoesEverything(t *testing.T) {
 		end := waitSettled(t, def, o, "a")
 		require.Equal(t, clerkOff, end.State)
 		require.Equal(t, []string{"reserve", "reserve/undo"}, done.list())
+		require.Equal(t, "force-compensate: ann: fraud", end.Cause)
+		history := requireGapless(t, o, end.Instance)
+		require.True(t, slices.ContainsFunc(history, func(e saga.Entry) bool { return e.Verb == saga.ForceCompensate && e.To == string(clerkOff) }))
 		_, err = o.Operate(t.Context(), s.ID, force)
 		require.ErrorIs(t, err, saga.ErrRefused)
 	})

@@ -309,6 +309,29 @@ func TestCacheOfOneInstance(t *testing.T) {
 	})
 }
 
+// Steps that one commit begins are all at work at once, if there are workers for them.
+func TestStepsBegunTogetherAllFindWorkers(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var met sync.WaitGroup
+		var steps []saga.Step[rigData]
+		for n := range 5 {
+			met.Add(1)
+			steps = append(steps, saga.Do(fmt.Sprint("meet-", n), func(context.Context, rigData) error {
+				met.Done()
+				met.Wait()
+				return nil
+			}).NoUndo("it leaves nothing"))
+		}
+		together := saga.Linear("together", saga.Parallel(steps...))
+		config := rigOf(together)
+		config.Workers = len(steps)
+		o := runRig(t, memory.NewStore(), config)
+		startSaga(t, together, o, "1", rigData{})
+		require.Equal(t, saga.Completed, waitSettled(t, together, o, "1").State)
+	})
+}
+
 // A definition whose steps are slow does not hold up another: neither its starts nor, when a worker becomes free, its steps.
 func TestWorkersAreSharedBetweenDefinitions(t *testing.T) {
 	t.Parallel()

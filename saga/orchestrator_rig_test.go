@@ -164,7 +164,12 @@ func (w *rigWorld) undoable(name string) saga.Step[rigData] {
 // runRig starts an orchestrator, and closes it in the end.
 func runRig(t *testing.T, store saga.Store, config saga.OrchestratorConfig) *saga.Orchestrator {
 	t.Helper()
-	o, err := saga.NewOrchestrator(store, config, nil)
+	return runLogged(t, store, config, nil)
+}
+
+func runLogged(t *testing.T, store saga.Store, config saga.OrchestratorConfig, log watermill.LoggerAdapter) *saga.Orchestrator {
+	t.Helper()
+	o, err := saga.NewOrchestrator(store, config, log)
 	require.NoError(t, err)
 	ended := make(chan error, 1)
 	go func() { ended <- o.Run(context.WithoutCancel(t.Context())) }()

@@ -17,11 +17,15 @@ import (
 // What becomes due is in the store, and judged by its clock.
 
 func reservation(w *rigWorld) *saga.Definition[clerkState, clerkEvent, rigData] {
+	return reservationBy(w.undoable("reserve"))
+}
+
+func reservationBy(reserve saga.Step[rigData]) *saga.Definition[clerkState, clerkEvent, rigData] {
 	return saga.Define(saga.Spec[clerkState, clerkEvent, rigData]{
 		Name: "reservation", Initial: clerkOpen, Start: "start", Succeeded: []clerkState{clerkShipped}, Failed: []clerkState{clerkOff},
 		Events: []saga.Event[clerkEvent, rigData]{{Name: evPay}, {Name: evShip}},
 		Table: saga.Table[clerkState, clerkEvent, rigData]{
-			{From: clerkOpen, On: "start", To: "reserved", Run: saga.Run(w.undoable("reserve"))},
+			{From: clerkOpen, On: "start", To: "reserved", Run: saga.Run(reserve)},
 			{From: clerkOpen, On: "reserve.rejected", To: clerkOff, Compensate: true},
 			{From: "reserved", After: 15 * time.Minute, To: clerkOff, Compensate: true},
 			{From: "reserved", On: evPay, To: clerkPaid},
@@ -102,6 +106,11 @@ func TestMovedTimerFiresAtItsNewTime(t *testing.T) {
 			return i
 		}
 		require.Equal(t, time.Now().Add(time.Hour).UTC(), move(later.ID, time.Hour).Timers[0].Due)
+		history, err := o.History(t.Context(), later.ID, 0, 0)
+		require.NoError(t, err)
+		moved := history[len(history)-1]
+		require.Equal(t, "reserved/after->off", moved.Timer)
+		require.Equal(t, time.Hour, moved.In)
 		move(sooner.ID, time.Minute)
 		time.Sleep(59 * time.Second)
 		require.Equal(t, clerkState("reserved"), instanceOf(t, def, o, "sooner").State)

@@ -85,6 +85,9 @@ func (p *Participant[T]) answer(ctx context.Context, h commandHandler[T], msg *m
 		return failed(err)
 	}
 	reply.Reason = shorten(reply.Reason)
+	if reply.Outcome == ReplyRejected {
+		p.logger.Info("Command is rejected", logFields(msg).Add(watermill.LogFields{"reason": reply.Reason}))
+	}
 	return reply
 }
 

@@ -23,6 +23,8 @@ type plan struct {
 
 	// readable tells whether bytes are data of the definition's type.
 	readable func(c Codec, data []byte) error
+	// readsAll tells whether nothing in them would be left out.
+	readsAll func(c Codec, data []byte) error
 	// isData tells whether a value is of the data's type, and names that type.
 	isData func(v any) (ok bool, want string)
 }
@@ -61,8 +63,10 @@ type stepPlan struct {
 	noUndo  string
 	timeout time.Duration
 	fold    foldFunc
-	key     func(c Codec, data []byte) (string, error)
-	faults  []string
+	// readsAll tells whether nothing in a result would be left out; nil: there is none.
+	readsAll func(c Codec, result []byte) error
+	key      func(c Codec, data []byte) (string, error)
+	faults   []string
 }
 
 // effectPlan is what an action or a compensation does: exactly one of local and command is set.

@@ -127,7 +127,7 @@ func (p *publisher) publish(ctx context.Context, topic string, batch []outbound)
 	}
 	for _, m := range batch {
 		if m.oneway {
-			p.o.lane(m.instance).add(&job{id: m.instance, in: input{published: []string{m.id}}})
+			p.o.intake.add(&job{id: m.instance, in: input{published: []string{m.id}}})
 		}
 	}
 }

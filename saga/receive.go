@@ -10,14 +10,15 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ThreeDotsLabs/watermill"
 	"github.com/ThreeDotsLabs/watermill/message"
 )
 
 // What comes in over the broker: replies, and events. A message is acked when what it says is committed, or when it is
 // recorded as a dead letter; it is never nacked, for that would block the topic or spin.
 
-// subscribe opens the subscribers, and starts a goroutine for each.
-func (o *Orchestrator) subscribe(ctx context.Context, wg *sync.WaitGroup) (closeAll func() error, err error) {
+// subscribe opens the subscribers, and starts a goroutine for each, which closes it when ctx is done. Wait waits for them.
+func (o *Orchestrator) subscribe(ctx context.Context) (wait func() error, err error) {
 	handlers := map[string]func(context.Context, *message.Message){}
 	for _, p := range o.plans {
 		for topic := range p.replies(o.replyTopic()) {
@@ -40,15 +41,17 @@ func (o *Orchestrator) subscribe(ctx context.Context, wg *sync.WaitGroup) (close
 	}
 	subscriptions, err := subscribeAll(ctx, o.config.Transport.Subscriber, o.config.Name, slices.Sorted(maps.Keys(handlers)), o.config.Subscribers,
 		func(ctx context.Context, err error) { o.failing(ctx, "subscription", err) })
-	for _, s := range subscriptions {
-		wg.Go(func() { s.run(ctx, nil, handlers[s.params.Topic]) })
+	var wg sync.WaitGroup
+	faults := make([]error, len(subscriptions))
+	for i, s := range subscriptions {
+		wg.Go(func() {
+			s.run(ctx, nil, handlers[s.params.Topic])
+			faults[i] = s.close() // also one that has been opened again meanwhile
+		})
 	}
 	return func() error {
-		var errs []error
-		for _, s := range subscriptions {
-			errs = append(errs, s.close())
-		}
-		return errors.Join(errs...)
+		wg.Wait()
+		return errors.Join(faults...)
 	}, err
 }
 
@@ -73,6 +76,12 @@ func (o *Orchestrator) handleReply(ctx context.Context, topic string, msg *messa
 		Outcome: string(out.Kind), Reason: out.Reason,
 	})
 	out.Reason = shorten(out.Reason)
+	if out.Kind != outcomeSucceeded {
+		o.logger.Info("Step did not succeed", watermill.LogFields{
+			"definition": definition, "instance": id, "key": msg.Metadata.Get(MetaKey), "step": effectName(out.Step, out.Undo, out.Attempt),
+			"outcome": string(out.Kind), "reason": out.Reason,
+		})
+	}
 	o.receive(ctx, topic, msg, &job{id: id, in: input{outcome: &out}})
 }
 
@@ -121,7 +130,7 @@ func routed(route func(*message.Message) (RoutedEvent, error), msg *message.Mess
 	return route(msg)
 }
 
-// receive hands a message's job to its lane, and acks when it is done. What no instance can be given is a dead letter.
+// receive hands a message's job to the lanes, and acks when it is done. What no instance can be given is a dead letter.
 func (o *Orchestrator) receive(ctx context.Context, topic string, msg *message.Message, j *job) {
 	j.done = func(d jobDone) {
 		switch {
@@ -134,7 +143,7 @@ func (o *Orchestrator) receive(ctx context.Context, topic string, msg *message.M
 			o.errand(func() { o.bury(ctx, topic, msg, d.err.Error()) })
 		}
 	}
-	if err := o.lane(j.id).submit(ctx, j); err != nil {
+	if err := o.submit(ctx, j); err != nil {
 		return // not acked: it is delivered again, to somebody else
 	}
 }
@@ -170,13 +179,19 @@ func (o *Orchestrator) resolve(ctx context.Context, ev RoutedEvent) (id string, 
 	return id, err
 }
 
+// maxLetterID is how many bytes of topic and message ID a database can surely have in an index.
+const maxLetterID = 512
+
 // bury records a message that no instance can be given, and acks it.
 func (o *Orchestrator) bury(ctx context.Context, topic string, msg *message.Message, reason string) {
-	id := msg.UUID
-	if id == "" { // of a producer that knows nothing of Watermill: what it says has to tell it apart
-		id = fmt.Sprintf("%x", sha256.Sum256(fmt.Appendf(nil, "%q %q", msg.Metadata, msg.Payload)))
+	id := topic + "/" + msg.UUID
+	switch {
+	case msg.UUID == "": // of a producer that knows nothing of Watermill: what it says has to tell it apart
+		id += fmt.Sprintf("%x", sha256.Sum256(fmt.Appendf(nil, "%q %q", msg.Metadata, msg.Payload)))
+	case !storable(id, maxLetterID):
+		id = shorten(topic) + "/" + fmt.Sprintf("%x", sha256.Sum256([]byte(id)))
 	}
-	letter := DeadLetter{ID: storableText(topic + "/" + id), Topic: topic, Reason: shorten(reason), Metadata: map[string]string{}, Payload: msg.Payload}
+	letter := DeadLetter{ID: storableText(id), Topic: topic, Reason: shorten(reason), Metadata: map[string]string{}, Payload: msg.Payload}
 	for k, v := range msg.Metadata {
 		letter.Metadata[storableText(k)] = storableText(v)
 	}
@@ -186,6 +201,9 @@ func (o *Orchestrator) bury(ctx context.Context, topic string, msg *message.Mess
 	if err := o.persist(ctx, "bury", func() error { return o.store.Bury(ctx, letter) }); err != nil {
 		return // not acked
 	}
+	o.logger.Error("Message kept as a dead letter", errors.New(letter.Reason), watermill.LogFields{
+		"topic": letter.Topic, "id": letter.ID, "instance": letter.Metadata[MetaInstance],
+	})
 	o.observe(ctx, Observation{
 		What: ObserveDeadLetter, Definition: msg.Metadata.Get(MetaDefinition), Instance: msg.Metadata.Get(MetaInstance), Outcome: topic, Reason: reason,
 	})

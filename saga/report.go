@@ -1,9 +1,17 @@
 package saga
 
-import "context"
+import (
+	"context"
+	"errors"
 
-// report tells the observer what a committed step of an instance meant.
+	"github.com/ThreeDotsLabs/watermill"
+)
+
+// report tells log and observer what a committed step of an instance meant.
 func (o *Orchestrator) report(ctx context.Context, i *instance, s step) {
+	if s.alarms {
+		o.logger.Error("Saga needs attention", errors.New(s.next.attention), i.logFields())
+	}
 	if o.config.Observer == nil {
 		return
 	}
@@ -31,4 +39,19 @@ func (o *Orchestrator) report(ctx context.Context, i *instance, s step) {
 	if s.alarms {
 		tell(ObserveAttention, func(ob *Observation) { ob.Reason = s.next.attention })
 	}
+}
+
+// logFaults logs what failed in functions of the definition's.
+func (o *Orchestrator) logFaults(i *instance, faults []error) {
+	for _, err := range faults {
+		fields := i.logFields()
+		if panicked := (*PanicError)(nil); errors.As(err, &panicked) {
+			fields["stack"] = string(panicked.Stack)
+		}
+		o.logger.Error("Saga: what is to be decided fails", err, fields)
+	}
+}
+
+func (i *instance) logFields() watermill.LogFields {
+	return watermill.LogFields{"definition": i.definition, "instance": i.id, "key": i.key, "state": i.state}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -15,6 +16,8 @@ type Retention struct {
 	KeepFor time.Duration
 	// Definition limits it to the instances of one; empty: all.
 	Definition string
+	// KeepLetters is how long dead letters are kept. Zero: until they are removed by hand.
+	KeepLetters time.Duration
 	// Archive gets what is about to be removed. If it returns an error nothing of that is, and Clean ends. What it has got may
 	// come again, if the process dies in between. Nil: nothing is archived.
 	Archive func(ctx context.Context, instances []Archived) error
@@ -30,12 +33,17 @@ type Archived struct {
 	History []json.RawMessage
 }
 
-// Clean removes settled instances, the longest started first, with their history and their start keys, and returns how many. An
-// instance whose start key is still kept stays. It ends when none is left that may go; call it now and then. Several processes may
-// do that at once. When ctx is done it returns how far it came.
+// Clean removes settled instances, the longest started first, with their history and their start keys, and returns how many; then dead
+// letters that are old, which it does not count. An instance stays that a person should look at, and one whose start key is still kept
+// (RequestKey.TTL). It ends when none is left that may go; call it now and then. Several processes may do that at once. When ctx is done
+// it returns how far it came.
 func Clean(ctx context.Context, store Store, r Retention) (removed int, err error) {
-	if r.KeepFor <= 0 || r.Batch < 0 || r.Pause < 0 {
-		return 0, fmt.Errorf("%w: KeepFor (%s) must be positive, Batch (%d) and Pause (%s) not negative", ErrInvalid, r.KeepFor, r.Batch, r.Pause)
+	if store == nil {
+		return 0, fmt.Errorf("%w: the store is nil", ErrInvalid)
+	}
+	if r.KeepFor <= 0 || r.KeepLetters < 0 || r.Batch < 0 || r.Pause < 0 {
+		return 0, fmt.Errorf("%w: KeepFor (%s) must be positive, KeepLetters (%s), Batch (%d) and Pause (%s) not negative",
+			ErrInvalid, r.KeepFor, r.KeepLetters, r.Batch, r.Pause)
 	}
 	if r.Batch == 0 {
 		r.Batch = 100
@@ -43,14 +51,36 @@ func Clean(ctx context.Context, store Store, r Retention) (removed int, err erro
 	if r.Pause == 0 {
 		r.Pause = 20 * time.Millisecond
 	}
+	removed, err = r.cleanInstances(ctx, store)
+	if err == nil && r.KeepLetters > 0 {
+		err = r.cleanLetters(ctx, store)
+	}
+	return removed, err
+}
+
+func (r *Retention) cleanLetters(ctx context.Context, store Store) error {
+	for {
+		n, err := store.Unbury(ctx, Unburial{OlderThan: r.KeepLetters, Limit: r.Batch})
+		if err != nil || n < r.Batch {
+			return wrap(err, "saga: clean dead letters")
+		}
+		if !pause(ctx, r.Pause) {
+			return context.Cause(ctx)
+		}
+	}
+}
+
+func (r *Retention) cleanInstances(ctx context.Context, store Store) (removed int, err error) {
 	query := Query{Definition: r.Definition, Settled: true, IdleFor: r.KeepFor, Limit: r.Batch}
 	for {
 		records, err := store.List(ctx, query)
 		if err != nil || len(records) == 0 {
 			return removed, wrap(err, "saga: clean")
 		}
+		last := len(records) < r.Batch
 		query.After = records[len(records)-1].ID
-		if r.Archive != nil {
+		records = slices.DeleteFunc(records, func(i Record) bool { return i.Attention != "" })
+		if r.Archive != nil && len(records) > 0 {
 			if err := archive(ctx, store, records, r.Archive); err != nil {
 				return removed, fmt.Errorf("saga: clean: archive: %w", err)
 			}
@@ -64,7 +94,7 @@ func Clean(ctx context.Context, store Store, r Retention) (removed int, err erro
 		if err != nil {
 			return removed, fmt.Errorf("saga: clean: %w", err)
 		}
-		if len(records) < r.Batch {
+		if last {
 			return removed, nil
 		}
 		if !pause(ctx, r.Pause) {

@@ -14,6 +14,62 @@ import (
 	"github.com/sagamill/sagamill/saga"
 )
 
+// Dead letters are removed by hand, or when they are old.
+func TestDeadLettersAreRemoved(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := memory.NewStore()
+		o := runRig(t, store, rigOf(clerk(&rigWorld{})))
+		bury := func(names ...string) {
+			for _, name := range names {
+				require.NoError(t, store.Bury(t.Context(), saga.DeadLetter{ID: name, Topic: "events"}))
+			}
+		}
+		left := func() (ids []string) {
+			letters, err := o.DeadLetters(t.Context(), "", 0)
+			require.NoError(t, err)
+			for _, l := range letters {
+				ids = append(ids, l.ID)
+			}
+			return ids
+		}
+		bury("a", "b", "c", "d", "e", "f")
+		n, err := o.RemoveDeadLetters(t.Context(), "b", "nobody", "x\x00")
+		require.NoError(t, err)
+		require.Equal(t, 1, n)
+		require.Equal(t, []string{"a", "c", "d", "e", "f"}, left())
+		_, err = o.RemoveDeadLetters(t.Context())
+		require.ErrorIs(t, err, saga.ErrInvalid)
+		n, err = o.RemoveDeadLetters(t.Context(), "\xff")
+		require.NoError(t, err)
+		require.Zero(t, n)
+
+		time.Sleep(time.Hour)
+		bury("young")
+		r := saga.Retention{KeepFor: time.Minute, Batch: 2}
+		n, err = saga.Clean(t.Context(), store, r)
+		require.NoError(t, err)
+		require.Zero(t, n)
+		require.Len(t, left(), 6, "they are kept")
+		r.KeepLetters = time.Minute
+		n, err = saga.Clean(t.Context(), store, r)
+		require.NoError(t, err)
+		require.Zero(t, n, "it counts instances")
+		require.Equal(t, []string{"young"}, left())
+	})
+}
+
+// attention is a store whose instances all need some.
+type attention struct{ saga.Store }
+
+func (a attention) List(ctx context.Context, q saga.Query) ([]saga.Record, error) {
+	records, err := a.Store.List(ctx, q)
+	for k := range records {
+		records[k].Attention = "the pivot succeeded late"
+	}
+	return records, err
+}
+
 // Clean removes what has been settled for long, in batches, and nothing else.
 func TestClean(t *testing.T) {
 	t.Parallel()
@@ -56,7 +112,16 @@ func TestClean(t *testing.T) {
 		require.ErrorIs(t, err, saga.ErrNotFound)
 		require.Equal(t, saga.Completed, waitSettled(t, def, o, "young").State)
 
-		_, err = saga.Clean(t.Context(), store, saga.Retention{})
+		for _, bad := range []saga.Retention{{}, {KeepFor: time.Hour, KeepLetters: -1}} {
+			_, err = saga.Clean(t.Context(), store, bad)
+			require.ErrorIs(t, err, saga.ErrInvalid)
+		}
+		r.KeepFor = time.Nanosecond
+		time.Sleep(time.Hour)
+		n, err = saga.Clean(t.Context(), attention{store}, r)
+		require.NoError(t, err)
+		require.Zero(t, n, "who has to look at it finds it")
+		_, err = saga.Clean(t.Context(), nil, r)
 		require.ErrorIs(t, err, saga.ErrInvalid)
 	})
 }

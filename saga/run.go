@@ -5,7 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,7 +22,8 @@ import (
 func (o *Orchestrator) dispatch(i *instance, effects []effect, began time.Time) {
 	for _, e := range effects {
 		if e.kind == runLocal {
-			o.runner.add(&task{inst: i, effect: e, began: began})
+			s := o.plan(i.definition, i.version).steps[e.step]
+			o.runner.add(&task{inst: i, effect: e, plan: s, until: began.Add(timeoutOf(s))})
 		} else {
 			o.publisher.add(outbound{
 				topic: e.message.Topic, msg: commandMessage(i, e, cmp.Or(e.message.Replies, o.replyTopic())), instance: i.id, id: e.message.ID, oneway: e.message.Oneway,
@@ -36,7 +38,8 @@ func (o *Orchestrator) replyTopic() string { return o.config.Name + ".replies" }
 type task struct {
 	inst *instance
 	effect
-	began time.Time // no later than its attempt timer, by this process's clock
+	plan  *stepPlan
+	until time.Time // when its time is over, by this process's clock. The store's timer says so no earlier
 }
 
 type runningKey struct {
@@ -52,7 +55,9 @@ type runner struct {
 	mu      sync.Mutex
 	queue   taskQueue
 	workers int
+	coming  bool // a worker is on its way
 	closed  bool
+	left    []*task // begun in the store, and not run any more
 	running map[runningKey]atWork
 	idle    sync.WaitGroup
 
@@ -85,74 +90,75 @@ func (r *runner) add(t *task) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
+		r.left = append(r.left, t)
 		return
 	}
-	r.running[t.key()] = atWork{attempts: r.running[t.key()].attempts + 1, since: time.Now(), until: r.deadline(t)}
-	if r.workers == r.o.config.Workers {
-		r.queue.add(t)
-		return
-	}
-	r.workers++
-	r.queue.line(t.inst.definition).atWork++
-	r.idle.Add(1)
-	go r.work(t)
+	r.running[t.key()] = atWork{attempts: r.running[t.key()].attempts + 1, since: time.Now(), until: t.until}
+	r.queue.add(t)
+	r.hire()
 }
 
 func (t *task) key() runningKey { return runningKey{t.inst.id, t.step, t.run, t.undo} }
 
-// deadline is when a task's time is over. The store's timer says so no earlier.
-func (r *runner) deadline(t *task) time.Time {
-	return t.began.Add(timeoutOf(r.o.plan(t.inst.definition, t.inst.version).steps[t.step]))
+// hire begins a worker if tasks wait, there may be one more, and none is on its way: who comes, and leaves tasks waiting, hires the next
+// one. So steps that are quick are done by few. The caller holds the lock.
+func (r *runner) hire() {
+	if r.queue.n > 0 && !r.coming && r.workers < r.o.config.Workers {
+		r.workers++
+		r.coming = true
+		r.idle.Add(1)
+		go r.work()
+	}
 }
 
 // work runs tasks until none is left.
-func (r *runner) work(t *task) {
-	returned := false
+func (r *runner) work() {
+	defer r.idle.Done()
+	r.mu.Lock()
+	r.coming = false
+	t := r.take(nil)
+	r.mu.Unlock()
+	endedByStep := true // with runtime.Goexit, which t.FailNow calls
 	defer func() {
-		if !returned {
+		if endedByStep {
 			r.lost(t)
 		}
-		r.idle.Done()
 	}()
-	for {
+	for t != nil {
 		if j := r.attempt(t); j != nil {
-			r.o.lane(j.id).add(j)
+			r.o.intake.add(j)
 		}
 		r.mu.Lock()
-		t = r.nextAfter(t)
+		t = r.take(t)
 		r.mu.Unlock()
-		if t == nil {
-			returned = true
-			return
-		}
 	}
+	endedByStep = false
 }
 
-// nextAfter notes that a worker's task is over, and answers its next one; nil: it has none, and ends. The caller holds the lock.
-func (r *runner) nextAfter(t *task) (next *task) {
-	r.leave(t)
-	r.queue.line(t.inst.definition).atWork--
-	if !r.closed {
-		next = r.queue.next()
+// take notes that a worker's last task is over (nil: the worker has just come), and answers its next one; nil: there is none, and the
+// worker goes. The caller holds the lock.
+func (r *runner) take(last *task) (next *task) {
+	if last != nil {
+		r.leave(last)
+		r.queue.over(last)
 	}
-	if next == nil {
+	if next = r.queue.next(); next == nil {
 		r.workers--
-		return nil
 	}
-	r.queue.line(next.inst.definition).atWork++
+	r.hire() // for what is left
 	return next
 }
 
-// lost replaces a worker whose goroutine was ended by the step (runtime.Goexit, which t.FailNow calls): its attempt has failed.
+// lost stands in for a worker whose goroutine was ended by the step: its attempt has failed.
 func (r *runner) lost(t *task) {
 	o := outcome{Step: t.step, Run: t.run, Undo: t.undo, Attempt: t.effect.attempt, Kind: outcomeFailed, Reason: "the step ended its goroutine"}
-	r.o.lane(t.inst.id).add(&job{id: t.inst.id, in: input{outcome: &o}, inst: t.inst})
+	r.o.intake.add(&job{id: t.inst.id, in: input{outcome: &o}, inst: t.inst})
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if t = r.nextAfter(t); t != nil {
-		r.idle.Add(1)
-		go r.work(t)
-	}
+	r.leave(t)
+	r.queue.over(t)
+	r.workers--
+	r.hire()
 }
 
 // leave notes that a task is over. The caller holds the lock.
@@ -165,17 +171,16 @@ func (r *runner) leave(t *task) {
 	}
 }
 
-// answered is an attempt's answer as an input for a lane.
+// answered is an attempt's answer as an input for the lanes.
 type answered struct {
 	job
 	outcome outcome
 }
 
-// attempt calls the step's function, and makes its answer an input for the lane. One that waited for a worker until its time was
+// attempt calls the step's function, and makes its answer an input for the lanes. One that waited for a worker until its time was
 // over is not made: the store's timer speaks for it, and an undo may have begun.
 func (r *runner) attempt(t *task) *job {
-	s := r.o.plan(t.inst.definition, t.inst.version).steps[t.step]
-	ctx := &stepContext{Context: r.ctx, deadline: r.deadline(t)}
+	ctx := &stepContext{Context: r.ctx, deadline: t.until}
 	defer ctx.end()
 	if ctx.Err() != nil {
 		return nil
@@ -188,15 +193,15 @@ func (r *runner) attempt(t *task) *job {
 		Definition: t.inst.definition, Instance: t.inst.id, Key: t.inst.key, Step: t.step, Run: t.run, Attempt: t.effect.attempt,
 		Undo: t.undo, EffectKey: effectKey, ActionKey: actionKey,
 	}
-	j := &answered{outcome: r.call(ctx, s, t)}
+	j := &answered{outcome: r.call(ctx, t)}
 	j.job = job{id: t.inst.id, in: input{outcome: &j.outcome}, inst: t.inst}
 	return &j.job
 }
 
-func (r *runner) call(ctx context.Context, s *stepPlan, t *task) outcome {
+func (r *runner) call(ctx context.Context, t *task) outcome {
 	o := outcome{Step: t.step, Run: t.run, Undo: t.undo, Attempt: t.effect.attempt, Kind: outcomeSucceeded}
 	began := time.Now()
-	result, err := r.callLocal(ctx, s, t)
+	result, err := r.callLocal(ctx, t)
 	var no *Rejection
 	switch {
 	case errors.As(err, &no):
@@ -218,12 +223,12 @@ func (r *runner) call(ctx context.Context, s *stepPlan, t *task) outcome {
 	return o
 }
 
-func (r *runner) callLocal(ctx context.Context, s *stepPlan, t *task) ([]byte, error) {
-	f, codec, data := s.effect(t.undo).local, r.o.config.Codec, t.data
+func (r *runner) callLocal(ctx context.Context, t *task) ([]byte, error) {
+	f, codec, data := t.plan.effect(t.undo).local, r.o.config.Codec, t.data
 	if r.around == nil {
-		return call(ctx, f, codec, data, s.name)
+		return call(ctx, f, codec, data, t.plan.name)
 	}
-	return r.around(ctx, func() ([]byte, error) { return call(ctx, f, codec, data, s.name) })
+	return r.around(ctx, func() ([]byte, error) { return call(ctx, f, codec, data, t.plan.name) })
 }
 
 // logAttempt logs an attempt that did not succeed. A panic is an error of the program, the others are the day's work.
@@ -253,11 +258,6 @@ func shorten(s string) string {
 	return storableText(s)
 }
 
-// storableText is what every database takes for text.
-func storableText(s string) string {
-	return strings.ReplaceAll(strings.ToValidUTF8(s, ""), "\x00", "")
-}
-
 func (r *runner) isRunning(instance, step string, run int, undo bool) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -266,12 +266,12 @@ func (r *runner) isRunning(instance, step string, run int, undo bool) bool {
 }
 
 // queueRoom tells how many tasks of a definition may still be queued before new work should be held back, and what is told when
-// there may be more.
+// there may be more. Those for which there are workers do not count: they are about to begin.
 func (r *runner) queueRoom(definition string) (int, *taskLine) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	l := r.queue.line(definition)
-	return r.o.config.StepQueue - len(l.tasks), l
+	return r.o.config.StepQueue - max(0, len(l.waiting())-(r.o.config.Workers-r.workers)), l
 }
 
 // waitRoom holds a new saga back while too many steps of its definition wait for a worker.
@@ -324,6 +324,37 @@ func (r *runner) renewOnce(ctx context.Context) {
 	}
 }
 
+// release gives up the leases of steps that were begun and will not be run here, so that nobody has to wait until they are over. It is
+// called when there are no lanes any more. If it fails they are waited for.
+func (r *runner) release(ctx context.Context) {
+	r.mu.Lock()
+	left := map[runningKey]bool{}
+	latest := map[string]*instance{}
+	for _, t := range r.left {
+		left[t.key()] = true
+		if i := latest[t.inst.id]; i == nil || i.revision < t.inst.revision {
+			latest[t.inst.id] = t.inst
+		}
+	}
+	r.mu.Unlock()
+	var touches []Touch
+	for _, id := range slices.Sorted(maps.Keys(latest)) {
+		i := latest[id]
+		elsewhere := func(tm timer) bool { // it runs in another process, or was left behind: its lease is the same
+			return tm.Kind == attemptTimer && !left[runningKey{id, tm.Step, tm.Run, tm.Undo}]
+		}
+		if !slices.ContainsFunc(i.Timers, elsewhere) {
+			touches = append(touches, Touch{ID: id, Revision: i.revision, Lease: time.Microsecond})
+		}
+	}
+	for batch := range slices.Chunk(touches, r.o.config.MaxBatch) {
+		if err := r.o.store.Touch(ctx, batch); err != nil {
+			r.o.logger.Error("Leases of steps that were not run are not given up", err, nil)
+			return
+		}
+	}
+}
+
 // drain takes no more tasks, and waits for those that run. When the time is over it cancels them, and those that do not
 // return for all that are left behind.
 func (r *runner) drain(timeout time.Duration) (err error) {
@@ -331,6 +362,7 @@ func (r *runner) drain(timeout time.Duration) (err error) {
 	r.closed = true
 	for _, t := range r.queue.all() { // not begun: whoever comes next finds them in the store
 		r.leave(t)
+		r.left = append(r.left, t)
 	}
 	r.queue = taskQueue{}
 	r.mu.Unlock()

@@ -30,7 +30,7 @@ var rewrite = flag.Bool("rewrite", false, "rewrite the traces in testdata")
 //	> fail STEP REASON                       try again
 //	> wake +DURATION [lease-over] [here=STEP] the store's clock goes on, and asks what is due
 //	> published [STEP...]                    the broker has the events
-//	> op VERB [step=S] [timer=T] [in=D] [to=STATE] [data=JSON] WHY
+//	> op VERB [step=S] [timer=T] [in=D] [source=S] [id=ID] [to=STATE] [data=JSON] WHY
 //	> definition-is-now NAME                 another definition under the same instance
 //	> would-undo                             what a compensation would undo now
 //
@@ -159,7 +159,7 @@ func (s *script) input(verb, rest string, options map[string]string) (decision, 
 		in, _ := time.ParseDuration(options["in"])
 		op := operation{
 			verb: Verb(first), who: "ann", why: more, step: options["step"], data: []byte(options["data"]),
-			timer: options["timer"], in: in, toState: options["to"],
+			timer: options["timer"], in: in, source: options["source"], inputID: options["id"], toState: options["to"],
 		}
 		return s.decide(input{operator: &op})
 	}
@@ -240,7 +240,7 @@ func headOf(d decision) string {
 	case "event":
 		return string(e.Result) + because(e.Reason)
 	case "operator":
-		return fmt.Sprintf("%s by %s%s", e.Verb, e.Who, because(e.Reason))
+		return fmt.Sprintf("%s%s by %s%s", e.Verb, objectOf(e), e.Who, because(e.Reason))
 	case "outcome":
 		return e.Outcome + because(e.Reason)
 	case "timer":
@@ -254,6 +254,23 @@ func headOf(d decision) string {
 		return what + because(e.Reason)
 	}
 	return ""
+}
+
+// objectOf says what an operator's verb was done to, and with what.
+func objectOf(e Entry) (object string) {
+	if e.Step != "" {
+		object += " " + effectName(e.Step, e.Undo, 1)
+	}
+	if e.Timer != "" {
+		object += fmt.Sprintf(" %s to %s from now", e.Timer, e.In)
+	}
+	if e.To != "" {
+		object += " to " + e.To
+	}
+	if len(e.Given) > 0 {
+		object += " given " + string(e.Given)
+	}
+	return object
 }
 
 func because(reason string) string {

@@ -54,6 +54,7 @@ const (
 	sweepsLate
 	inputRepeated
 	stepSkipped
+	storeSlow
 	kindsOfFaults
 )
 
@@ -110,6 +111,7 @@ var simFaults = [kindsOfFaults]struct {
 	sweepsLate:    {"process does not sweep for a while", 40},
 	inputRepeated: {"input repeated", 200},
 	stepSkipped:   {"step skipped by an operator", 300},
+	storeSlow:     {"store slow before or after it does what it is asked, while the process goes on", 30},
 }
 
 func (f simFault) String() string { return simFaults[f].name }

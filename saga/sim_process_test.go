@@ -19,6 +19,7 @@ type simProcess struct {
 	stepped    *saga.Stepped
 	dead       bool
 	busy       bool // paused in the middle of something
+	sweeps     bool
 	pausedTill time.Time
 	sweepsFrom time.Time // its own clock is slow: it does not ask the store before
 	starts     int
@@ -32,13 +33,16 @@ func (p *simProcess) do(f func()) {
 	if p.stepped == nil {
 		p.begin()
 	}
+	life := p.stepped
 	defer func() {
-		if r := recover(); r != nil {
-			if _, killed := r.(simKilled); !killed {
-				panic(r)
-			}
-			p.dead = true
+		r := recover()
+		if _, killed := r.(simKilled); r != nil && !killed {
+			panic(r)
 		}
+		if p.stepped != life { // it was killed by something else that it did meanwhile
+			return
+		}
+		p.dead = p.dead || r != nil
 		if !p.dead && slices.ContainsFunc(p.inflight, (*simMessage).acked) && p.sim.does(crashBeforeAck) {
 			p.dead = true
 		}
@@ -57,7 +61,7 @@ func (p *simProcess) begin() {
 	p.dead = false
 	rng := rand.New(rand.NewPCG(p.sim.plan.seed, uint64(p.starts)))
 	n := 0
-	stepped, err := saga.NewStepped(p.sim.ctx, &simStore{p.sim.store, p}, saga.OrchestratorConfig{
+	stepped, err := saga.NewStepped(p.sim.ctx, &simStore{p.sim.store, p, p.starts}, saga.OrchestratorConfig{
 		Definitions: []saga.AnyDefinition{p.sim.trip, p.sim.order}, Transport: saga.Transport{Publisher: simPublisher{p.sim, p}, Subscriber: noSubscriber},
 		Lanes: 2, CacheSize: 4, MaxBatch: 4, Lease: time.Second, Random: rng.Float64, MaxWaiting: 16,
 		NewID: func() string { n++; return fmt.Sprintf("%s-%d-%d", p.name, p.starts, n) },
@@ -72,6 +76,7 @@ func (p *simProcess) begin() {
 func (p *simProcess) bury() {
 	p.sim.note("%s is killed", p.name)
 	p.stepped, p.pausedTill, p.sweepsFrom, p.busy = nil, time.Time{}, time.Time{}, false
+	p.sweeps = false
 	for _, m := range p.inflight {
 		p.sim.broker.again(m)
 	}
@@ -103,8 +108,12 @@ func (p *simProcess) act() {
 		p.work()
 	case s.does(sweepsLate):
 		p.sweepsFrom = time.Now().Add(time.Duration(s.amount(20_000)) * time.Millisecond)
-	case !time.Now().Before(p.sweepsFrom):
-		p.do(func() { p.stepped.Sweep(s.ctx) })
+	case !time.Now().Before(p.sweepsFrom) && !p.sweeps:
+		p.do(func() {
+			p.sweeps = true
+			p.stepped.Sweep(s.ctx)
+			p.sweeps = false
+		})
 	}
 }
 
@@ -133,7 +142,22 @@ func (p *simProcess) work() bool {
 // simStore is the store as one process sees it.
 type simStore struct {
 	*memory.Store
-	p *simProcess
+	p    *simProcess
+	life int // which of those that have borne its name
+}
+
+// wait is how long the process, or only what has asked the store, waits for it.
+func (x *simStore) wait() {
+	s := x.p.sim
+	if s.does(pausedInStore) {
+		s.meanwhile(x.p.name, &x.p.busy, 8)
+	}
+	if s.does(storeSlow) {
+		s.meanwhile("a part of "+x.p.name, new(bool), 8)
+	}
+	if x.p.dead || x.p.starts != x.life { // what it did meanwhile has killed it
+		panic(simKilled{})
+	}
 }
 
 // before is what may happen before the store is asked. An error: the store is not.
@@ -142,9 +166,7 @@ func (x *simStore) before(crashes, fails simFault) error {
 	if x.p.dead || s.does(crashes) {
 		panic(simKilled{})
 	}
-	if s.does(pausedInStore) {
-		s.meanwhile(x.p.name, &x.p.busy, 8)
-	}
+	x.wait()
 	if s.does(fails) {
 		return errSimulated
 	}
@@ -157,9 +179,7 @@ func (x *simStore) after(crashes simFault) {
 	if s.does(crashes) {
 		panic(simKilled{})
 	}
-	if s.does(pausedInStore) {
-		s.meanwhile(x.p.name, &x.p.busy, 8)
-	}
+	x.wait()
 }
 
 func (x *simStore) Commit(ctx context.Context, transitions []saga.Transition) ([]saga.Verdict, error) {
@@ -213,7 +233,6 @@ func (x *simStore) Claim(ctx context.Context, claim saga.Claim) ([]saga.Record, 
 	if err := x.before(crashBeforeClaim, claimFails); err != nil {
 		return nil, 0, err
 	}
-	slices.SortFunc(claim.Definitions, func(a, b saga.DefinitionVersion) int { return strings.Compare(a.Name, b.Name) })
 	records, next, err := x.Store.Claim(ctx, claim)
 	x.after(crashAfterClaim)
 	return records, next, err

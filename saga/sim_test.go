@@ -3,8 +3,10 @@ package saga_test
 import (
 	"flag"
 	"fmt"
+	"runtime"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -37,6 +39,11 @@ var (
 func simulate(t *testing.T, plan simPlan, tracing bool) (s *sim) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
+		defer func() {
+			if r := recover(); r != nil {
+				panic(fmt.Sprintf("seed %d: %v", plan.seed, r))
+			}
+		}()
 		s = newSim(t.Context(), plan)
 		s.tracing = tracing
 		s.run()
@@ -58,28 +65,72 @@ func TestSimulation(t *testing.T) {
 		return
 	}
 	defer debug.SetGCPercent(debug.SetGCPercent(1000)) // the heap is small, and collecting it would take half of the time
-	var happened [kindsOfFaults]int
-	actions := 0
-	began := time.Now()
-	for seed := *simFrom; seed < *simFrom+uint64(*simSeeds); seed++ {
-		s := simulate(t, simPlan{seed: seed}, false)
-		actions += s.actions
-		for f, n := range s.happened {
-			happened[f] += n
+	all := &seeds{began: time.Now(), told: time.Now()}
+	t.Run("all", func(t *testing.T) {
+		for n := range runtime.GOMAXPROCS(0) {
+			t.Run(fmt.Sprint("core-", n+1), func(t *testing.T) {
+				t.Parallel()
+				for seed, more := all.next(t); more; seed, more = all.next(t) {
+					all.add(seed, simulate(t, simPlan{seed: seed}, false))
+				}
+			})
 		}
-		if len(s.violations) > 0 {
-			t.Fatal(explain(t, seed))
-		}
+	})
+	if all.failed {
+		t.Fatal(explain(t, all.failing))
 	}
-	took := time.Since(began)
-	t.Logf("%d seeds, %d actions, %.0f seeds/s", *simSeeds, actions, float64(*simSeeds)/took.Seconds())
-	for f, n := range happened {
+	t.Logf("%d seeds, %d actions, %.0f seeds/s", all.ended, all.actions, all.perSecond())
+	for f, n := range all.happened {
 		t.Logf("%6d  %s", n, simFault(f))
 		if n == 0 && *simSeeds >= 1000 {
 			t.Errorf("I7: the fault %q never happened", simFault(f))
 		}
 	}
 }
+
+// seeds are those of a TestSimulation, which runs them in order, some at one time.
+type seeds struct {
+	began time.Time
+
+	mu       sync.Mutex
+	taken    int
+	ended    int
+	told     time.Time // when it was last said how far they are
+	failed   bool
+	failing  uint64 // the first one that does
+	actions  int
+	happened [kindsOfFaults]int
+}
+
+// next takes a seed. Once one has failed there are no more: those before it have been taken.
+func (s *seeds) next(t *testing.T) (seed uint64, more bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.failed || s.taken >= *simSeeds {
+		return 0, false
+	}
+	if time.Since(s.told) > time.Minute {
+		s.told = time.Now()
+		t.Logf("%d of %d seeds, %.0f seeds/s", s.ended, *simSeeds, s.perSecond())
+	}
+	s.taken++
+	return *simFrom + uint64(s.taken-1), true
+}
+
+func (s *seeds) add(seed uint64, run *sim) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ended++
+	s.actions += run.actions
+	for f, n := range run.happened {
+		s.happened[f] += n
+	}
+	if len(run.violations) > 0 && (!s.failed || seed < s.failing) {
+		s.failed, s.failing = true, seed
+	}
+}
+
+func (s *seeds) perSecond() float64 { return float64(s.ended) / time.Since(s.began).Seconds() }
 
 // explain tells why a seed fails: by how little of what went wrong, and how.
 func explain(t *testing.T, seed uint64) string {

@@ -6,10 +6,8 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
-	"unicode/utf8"
 
 	"github.com/sagamill/sagamill/compensation"
 )
@@ -168,7 +166,7 @@ func (d *Definition[S, E, D]) startJob(ctx context.Context, o *Orchestrator, par
 	if p == nil || p != d.plan {
 		return nil, nil, fmt.Errorf("%w: %s version %d is not among this orchestrator's Definitions", ErrUnknownDefinition, d.Name(), d.Version())
 	}
-	if !storable(params.Key, 255) {
+	if !storable(params.Key, maxName) {
 		return nil, nil, fmt.Errorf("%w: a business key is 1 to 255 bytes of UTF-8 without NUL, this one is %.300q", ErrInvalid, params.Key)
 	}
 	data, err := o.config.Codec.Marshal(params.Data)
@@ -184,7 +182,7 @@ func (d *Definition[S, E, D]) startJob(ctx context.Context, o *Orchestrator, par
 	if id == "" {
 		id = o.config.NewID()
 	}
-	if !storable(id, 255) {
+	if !storable(id, maxName) {
 		return nil, nil, fmt.Errorf("%w: an instance's ID is 1 to 255 bytes of UTF-8 without NUL, this one is %.300q", ErrInvalid, id)
 	}
 	// Alone: the ID may be that of an instance that has other inputs under way, and a start is decided on no instance.
@@ -212,11 +210,6 @@ func (d *Definition[S, E, D]) startJob(ctx context.Context, o *Orchestrator, par
 		}
 	}
 	return j, s.StartKey.Response, nil
-}
-
-// storable tells whether every database takes the text for a key.
-func storable(s string, most int) bool {
-	return s != "" && len(s) <= most && utf8.ValidString(s) && !strings.Contains(s, "\x00")
 }
 
 // existing answers a start whose key is taken.
@@ -247,12 +240,11 @@ func (d *Definition[S, E, D]) existing(o *Orchestrator, params StartParams[D], w
 func (o *Orchestrator) do(ctx context.Context, j *job) (jobDone, error) {
 	answer := make(chan jobDone, 1)
 	j.done = func(d jobDone) { answer <- d }
-	l := o.lane(j.id)
-	if err := l.submit(ctx, j); err != nil {
+	if err := o.submit(ctx, j); err != nil {
 		return jobDone{}, err
 	}
 	if o.inline != nil {
-		o.inline(ctx, l)
+		o.inline(ctx, j.id)
 	}
 	select {
 	case d := <-answer:

@@ -50,7 +50,7 @@ func Call[D, R any](name string, action func(ctx context.Context, data D) (R, er
 			return c.Marshal(r)
 		}
 	}
-	s.fold = foldWith(fold)
+	s.fold, s.readsAll = foldWith(fold), readsAll[R]
 	return Step[D]{plan: s}
 }
 
@@ -60,7 +60,7 @@ func Call[D, R any](name string, action func(ctx context.Context, data D) (R, er
 func Ask[D, C, R any](name string, command Command[C, R], request func(data D) C, fold func(data D, reply R) D) Step[D] {
 	s := stepPlan{id: new(identity), name: name}
 	s.action.command = requestPlan(command, request)
-	s.fold = foldWith(fold)
+	s.fold, s.readsAll = foldWith(fold), readsAll[R]
 	return Step[D]{plan: s}
 }
 
@@ -242,7 +242,7 @@ func foldWith[D, R any](fold func(D, R) D) foldFunc {
 		}
 		r, err := decodeAs[R](c, result)
 		if err != nil {
-			return nil, err
+			return nil, &payloadError{err}
 		}
 		return c.Marshal(fold(d, r))
 	}

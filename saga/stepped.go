@@ -2,6 +2,7 @@ package saga
 
 import (
 	"context"
+	"hash/fnv"
 	"slices"
 	"time"
 
@@ -27,16 +28,24 @@ func init() {
 	stepped.Buffered = func(r any) []string { return buffered(r.(Record)) }
 }
 
-type steppedOrchestrator struct{ o *Orchestrator }
+// steppedOrchestrator decides at a time the inputs of a share of the instances, so that those of different shares are committed in
+// any order. Another lane may do so while one waits for the store.
+type steppedOrchestrator struct {
+	o    *Orchestrator
+	idle []*lane
+}
 
 func stepByStep(ctx context.Context, o *Orchestrator, around stepped.Around) (*steppedOrchestrator, error) {
 	o.config.Workers = 0 // every local step waits until it is told to run
 	o.runner.ctx, o.runner.around = ctx, around
 	o.errand = func(f func()) { f() }
-	s := &steppedOrchestrator{o}
-	o.inline = func(ctx context.Context, l *lane) {
-		for l.length() > 0 {
-			s.turn(ctx, l)
+	s := &steppedOrchestrator{o: o}
+	for range o.config.Lanes {
+		s.idle = append(s.idle, &lane{o: o})
+	}
+	o.inline = func(ctx context.Context, id string) {
+		for k := s.share(id); slices.Contains(s.Busy(), k); {
+			s.Lane(ctx, k)
 		}
 	}
 	if err := o.register(ctx); err != nil {
@@ -46,24 +55,38 @@ func stepByStep(ctx context.Context, o *Orchestrator, around stepped.Around) (*s
 	return s, nil
 }
 
-func (s *steppedOrchestrator) turn(ctx context.Context, l *lane) {
-	if batch := l.take(); len(batch) > 0 {
-		l.process(ctx, batch)
-	}
+// share tells which of as many shares as there could be lanes an instance belongs to.
+func (s *steppedOrchestrator) share(id string) int {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(id))
+	return int(h.Sum32() % uint32(s.o.config.Lanes))
 }
 
-// Busy lists the lanes that have inputs.
-func (s *steppedOrchestrator) Busy() (lanes []int) {
-	for k, l := range s.o.lanes {
-		if l.length() > 0 {
-			lanes = append(lanes, k)
-		}
+// Busy lists the shares that have inputs, unless no lane is idle.
+func (s *steppedOrchestrator) Busy() (shares []int) {
+	if len(s.idle) == 0 {
+		return nil
 	}
-	return lanes
+	for _, j := range s.o.intake.queue {
+		shares = append(shares, s.share(j.id))
+	}
+	slices.Sort(shares)
+	return slices.Compact(shares)
 }
 
-// Lane lets a lane decide and commit one batch.
-func (s *steppedOrchestrator) Lane(ctx context.Context, k int) { s.turn(ctx, s.o.lanes[k]) }
+// Lane decides and commits one batch of a share.
+func (s *steppedOrchestrator) Lane(ctx context.Context, k int) {
+	last := len(s.idle) - 1
+	l := s.idle[last]
+	s.idle = s.idle[:last]
+	s.o.intake.mu.Lock()
+	groups := s.o.intake.take(l, func(id string) bool { return s.share(id) == k })
+	s.o.intake.mu.Unlock()
+	if len(groups) > 0 {
+		l.process(ctx, groups)
+	}
+	s.idle = append(s.idle, l)
+}
 
 // Tasks names the attempts of local steps that wait.
 func (s *steppedOrchestrator) Tasks() []string {
@@ -87,7 +110,7 @@ func (s *steppedOrchestrator) Task(k int) (deliver func()) {
 		r.mu.Unlock()
 		if j != nil {
 			heard := *j // it may be heard more than once
-			s.o.lane(j.id).add(&heard)
+			s.o.intake.add(&heard)
 		}
 	}
 }

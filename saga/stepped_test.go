@@ -25,7 +25,7 @@ func (s *Stepped) Tasks() int { return s.o.runner.queue.n }
 
 // Told is the revision of an instance that those who wait for it are told of.
 func (s *Stepped) Told(id string) uint64 {
-	if x := s.o.watch.byID[id]; x != nil && x.latest != nil {
+	if x := s.o.watch.byID[id]; x != nil && x.latest.instance != nil {
 		return x.latest.revision
 	}
 	return 0
@@ -47,7 +47,7 @@ func (s *Stepped) Event(ctx context.Context, id, event, source, inputID string, 
 		id: id, input: inputIdentity(source, inputID), in: input{event: &waiting{Event: event, Source: source, ID: inputID, Payload: payload}},
 		done: func(d jobDone) { done(d.answer, d.err) },
 	}
-	return s.o.lane(id).submit(ctx, j)
+	return s.o.submit(ctx, j)
 }
 
 // Operate does to an instance what an operator asks; done is told what became of it.
@@ -56,7 +56,7 @@ func (s *Stepped) Operate(ctx context.Context, id string, verb Verb, step string
 		id: id, in: input{operator: &operation{verb: verb, who: "ann", why: "test", step: step}},
 		done: func(d jobDone) { done(d.answer, d.err) },
 	}
-	return s.o.lane(id).submit(ctx, j)
+	return s.o.submit(ctx, j)
 }
 
 // StartStepped starts a saga; done is told when it is durable, or that it was before.
@@ -66,7 +66,7 @@ func StartStepped[S, E ~string, D any](ctx context.Context, s *Stepped, d *Defin
 		return err
 	}
 	j.done = func(d jobDone) { done(d.existing != nil, d.err) }
-	return s.o.lane(j.id).submit(ctx, j)
+	return s.o.submit(ctx, j)
 }
 
 // CommandStepped gives a participant a command from a topic.

@@ -35,6 +35,8 @@ type Store interface {
 	// in the order of their definitions and keys, before it updates others.
 	Commit(ctx context.Context, transitions []Transition) ([]Verdict, error)
 
+	// IDs and keys that the engine asks for are 1 to 255 bytes of UTF-8 without NUL.
+
 	// Load returns the records of the given instances, in any order; those that do not exist are missing from the answer.
 	Load(ctx context.Context, ids ...string) ([]Record, error)
 
@@ -72,6 +74,9 @@ type Store interface {
 
 	// DeadLetters returns up to limit dead letters with IDs above after, in order of ID.
 	DeadLetters(ctx context.Context, after string, limit int) ([]DeadLetter, error)
+
+	// Unbury removes dead letters, and returns how many.
+	Unbury(ctx context.Context, u Unburial) (removed int, err error)
 }
 
 // Committer is the part of a Store that starting a saga needs. Stores that can join the user's own transaction return one
@@ -232,7 +237,7 @@ type Query struct {
 	State          string
 	Unsettled      bool          // only those that are not settled
 	Settled        bool          // only those that are
-	NeedsAttention bool          // only those that a person should look at
+	NeedsAttention bool          // only those that a person should look at, of which some are settled
 	OlderThan      time.Duration // only those that were started at least so long ago
 	IdleFor        time.Duration // only those whose last transition was at least so long ago
 	After          string        // only IDs above this one: where the last page ended
@@ -254,10 +259,19 @@ type Shape struct {
 
 // DeadLetter is a message that no instance could be given: undecodable, too large, or for an instance that nobody knows.
 type DeadLetter struct {
-	ID       string // topic and message id
+	ID       string // topic and message ID; of long ones a hash
 	Topic    string
 	Reason   string
 	Metadata map[string]string
 	Payload  []byte
 	At       time.Time // set by the store
+}
+
+// Unburial says which dead letters go: those with the IDs; if none is given, up to Limit of those of the topic that were buried at
+// least so long ago.
+type Unburial struct {
+	IDs       []string
+	Topic     string // empty: all
+	OlderThan time.Duration
+	Limit     int // 0: 100
 }

@@ -34,12 +34,12 @@ func FuzzStoredState(f *testing.F) {
 			require.ErrorContains(t, err, "trip-1")
 			return
 		}
-		written, err := inst.encode()
+		written, err := inst.encode(&object{})
 		require.NoError(t, err)
 		r.Engine = written
 		again, err := fromRecord(r)
 		require.NoError(t, err)
-		twice, err := again.encode()
+		twice, err := again.encode(&object{})
 		require.NoError(t, err)
 		require.Equal(t, string(written), string(twice))
 		require.NotPanics(t, func() { decide(trip.compiled(), inst, inputForTest(next), JSON{}, limits{waiting: 4, data: 400}) })

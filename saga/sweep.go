@@ -80,10 +80,7 @@ func (s *sweeper) pause(ctx context.Context, atMost time.Duration) {
 
 // room tells how many instances may be claimed now, and of which definitions: not of those that have too many steps waiting.
 func (s *sweeper) room() (definitions []DefinitionVersion, room int) {
-	room = s.o.config.StepQueue
-	for _, l := range s.o.lanes {
-		room = min(room, s.o.config.LaneDepth-l.length())
-	}
+	room = min(s.o.config.StepQueue, s.o.intake.room())
 	for _, d := range s.o.known() {
 		if its, _ := s.o.runner.queueRoom(d.Name); its > 0 {
 			definitions, room = append(definitions, d), min(room, its)
@@ -113,7 +110,7 @@ func (s *sweeper) once(ctx context.Context) time.Duration {
 	}
 	for k := range records {
 		r := &records[k]
-		s.o.lane(r.ID).add(&job{id: r.ID, in: input{wake: &wake{}}, record: r})
+		s.o.intake.add(&job{id: r.ID, in: input{wake: &wake{}}, record: r})
 	}
 	if next < 0 || next > s.o.config.PollInterval {
 		return s.o.config.PollInterval

@@ -17,8 +17,8 @@ type Instance struct {
 	State      string
 
 	CompensatingTo string // the state that is entered when the undos are done; empty: nothing is being undone
-	Settled        bool   // in a final state, with nothing left to do
-	Attention      string // why a person should look at it; empty: no need
+	Settled        bool   // in a final state, with nothing left to do for the engine
+	Attention      string // why a person should look at it, also if it is settled; empty: no need
 	Cause          string // why it left its path: the last rejection, or what it was compensated for; empty: it did not
 
 	Steps   []compensation.Entry // the ledger, in order of start
@@ -35,7 +35,9 @@ type WaitingEvent struct {
 	Event    string
 	Source   string
 	ID       string
-	Buffered bool // it was judged, and fits no state so far
+	Payload  []byte // as the codec wrote it
+	Buffered bool   // it was judged, and fits no state so far
+	Why      string // why it could not be judged: a function of the definition's failed. It is judged again, every 30 seconds
 }
 
 // Timer is something that becomes due.
@@ -58,7 +60,7 @@ func (i *instance) view() Instance {
 		Steps: slices.Clone(i.Ledger), Data: slices.Clone(i.data), CreatedAt: i.created, UpdatedAt: i.updated,
 	}
 	for _, w := range i.Waiting {
-		v.Waiting = append(v.Waiting, WaitingEvent{Event: w.Event, Source: w.Source, ID: w.ID, Buffered: w.Buffered})
+		v.Waiting = append(v.Waiting, WaitingEvent{Event: w.Event, Source: w.Source, ID: w.ID, Payload: slices.Clone(w.Payload), Buffered: w.Buffered, Why: w.Why})
 	}
 	for k := range i.Timers {
 		v.Timers = append(v.Timers, Timer{Name: i.Timers[k].name(), Due: i.Timers[k].Due})

@@ -2,6 +2,7 @@ package saga
 
 import (
 	"container/list"
+	"slices"
 	"sync"
 	"time"
 )
@@ -22,10 +23,15 @@ type instanceName struct{ definition, key string }
 type watched struct {
 	id      string
 	name    instanceName // empty: of none that this process has committed
-	latest  *instance    // as committed: nobody changes it; nil: nothing was
-	at      time.Time    // when that was, by this process's clock
-	waiters map[*waiter]struct{}
+	latest  commit
+	waiters []*waiter
 	element *list.Element // in idle; nil: somebody waits
+}
+
+// commit is an instance as this process has committed it: nobody changes it. The zero value: it has not.
+type commit struct {
+	*instance
+	began time.Time // no later than the commit, by this process's clock
 }
 
 // waiter is somebody who waits for an instance.
@@ -46,8 +52,8 @@ func (w *watch) named(definition, key string) string {
 	return w.byName[instanceName{definition, key}]
 }
 
-// on begins to wait, and returns what is known of the instance: nil if nothing was committed since then.
-func (w *watch) on(id string, holds func(*instance) bool, since time.Time) (*waiter, *instance) {
+// on begins to wait, and returns what is known of the instance: nothing if it was not committed since then.
+func (w *watch) on(id string, holds func(*instance) bool, since time.Time) (*waiter, commit) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	x := w.byID[id]
@@ -59,19 +65,16 @@ func (w *watch) on(id string, holds func(*instance) bool, since time.Time) (*wai
 		w.idle.Remove(x.element)
 		x.element = nil
 	}
-	if x.waiters == nil {
-		x.waiters = map[*waiter]struct{}{}
-	}
 	a := &waiter{of: x, holds: holds, changed: make(chan struct{}, 1)}
-	x.waiters[a] = struct{}{}
-	if x.at.Before(since) {
-		return a, nil
+	x.waiters = append(x.waiters, a)
+	if x.latest.began.Before(since) {
+		return a, commit{}
 	}
 	return a, x.latest
 }
 
 // latest is what is known of the waiter's instance by now.
-func (w *watch) latest(a *waiter) *instance {
+func (w *watch) latest(a *waiter) commit {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return a.of.latest
@@ -81,13 +84,14 @@ func (w *watch) latest(a *waiter) *instance {
 func (w *watch) off(a *waiter) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if delete(a.of.waiters, a); len(a.of.waiters) == 0 {
+	k := slices.Index(a.of.waiters, a)
+	if a.of.waiters = slices.Delete(a.of.waiters, k, k+1); len(a.of.waiters) == 0 {
 		w.keep(a.of)
 	}
 }
 
 // committed tells those who wait what was committed. A commit that is told late is passed over.
-func (w *watch) committed(i *instance) {
+func (w *watch) committed(i commit) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	x := w.byID[i.id]
@@ -95,15 +99,19 @@ func (w *watch) committed(i *instance) {
 		x = &watched{id: i.id}
 		w.byID[i.id] = x
 	}
-	if x.latest != nil && x.latest.revision > i.revision {
+	if x.latest.instance != nil && x.latest.created.Equal(i.created) && x.latest.revision > i.revision {
 		return
 	}
-	if x.latest, x.at = i, time.Now(); x.name.definition == "" {
-		x.name = instanceName{i.definition, i.key}
-		w.byName[x.name] = x.id
+	x.latest = i
+	if name := (instanceName{i.definition, i.key}); x.name != name { // it is new, or a new one with the ID of one that was removed
+		if w.byName[x.name] == x.id {
+			delete(w.byName, x.name)
+		}
+		x.name = name
+		w.byName[name] = x.id
 	}
-	for a := range x.waiters {
-		if a.holds == nil || a.holds(i) {
+	for _, a := range x.waiters {
+		if a.holds == nil || a.holds(i.instance) {
 			select {
 			case a.changed <- struct{}{}:
 			default:
@@ -118,7 +126,7 @@ func (w *watch) committed(i *instance) {
 // keep keeps an instance that nobody waits for, for a while.
 func (w *watch) keep(x *watched) {
 	switch {
-	case x.latest == nil:
+	case x.latest.instance == nil:
 		delete(w.byID, x.id)
 		return
 	case x.element != nil:
@@ -129,6 +137,8 @@ func (w *watch) keep(x *watched) {
 	if w.idle.Len() > w.size {
 		oldest := w.idle.Remove(w.idle.Back()).(*watched)
 		delete(w.byID, oldest.id)
-		delete(w.byName, oldest.name)
+		if w.byName[oldest.name] == oldest.id {
+			delete(w.byName, oldest.name)
+		}
 	}
 }

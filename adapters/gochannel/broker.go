@@ -12,11 +12,13 @@
 //   - a group keeps up to Config.Buffer messages of a topic waiting; then Publish blocks until there is room, or the Broker
 //     is closed. Neither messages nor goroutines gather without bound;
 //   - a subscriber has one message in flight;
-//   - Publish to a topic of Config.Confirmed waits until the message is acknowledged. So an event that the engine has recorded as
-//     published has reached everyone who listened, and is safe from a crash if they record what they acknowledge.
+//   - Publish to a topic of Config.Confirmed waits until the message is acknowledged, and fails if a group loses its last
+//     subscriber before. So an event that the engine has recorded as published has reached everyone who listened, and is safe
+//     from a crash if they record what they acknowledge.
 //
 // What it does not: it keeps nothing. Messages to a topic that has no subscribers are dropped, and those that wait are lost
-// with the last subscriber of their group, and with the process. The engine needs no more: it sends again what no reply proves.
+// with the last subscriber of their group, and with the process. The engine needs no more: it sends again what no reply proves, and
+// events whose Publish failed. A group that has no subscriber by then does not get them.
 package gochannel
 
 import (
@@ -24,6 +26,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/ThreeDotsLabs/watermill"
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -39,13 +42,16 @@ const DefaultBuffer = 1024
 type Config struct {
 	// Buffer bounds the messages of a topic that wait in a group. Default, also for negative values: DefaultBuffer.
 	Buffer int
-	// Confirmed are topics whose Publish returns only when a subscriber of each group has acknowledged the messages. It is for
+	// Confirmed are topics whose Publish returns nil only when a subscriber of each group has acknowledged the messages. It is for
 	// events ([saga.Emit]): nobody asks for them again, so they count as published when those who listen have recorded them.
+	// A group that ends meanwhile makes Publish fail, though it may have acknowledged.
 	Confirmed []string
 }
 
 // ErrClosed is what a closed Broker answers. A message whose Publish is interrupted by Close is lost.
 var ErrClosed = errors.New("gochannel: broker is closed")
+
+var errUnconfirmed = errors.New("a group has ended, perhaps before it had acknowledged")
 
 // Broker carries messages within the process. It is safe for concurrent use.
 type Broker struct {
@@ -62,11 +68,13 @@ type Broker struct {
 
 // topic has a GoChannel of its own: while a Publish waits, GoChannel lets nobody subscribe, and then nobody else publish.
 type topic struct {
-	name    string
-	channel *gochannel.GoChannel
+	name      string
+	channel   *gochannel.GoChannel
+	confirmed bool // Publish waits for the acknowledgement
 
 	mu     sync.Mutex // of who comes and who leaves
 	groups map[string]*group
+	ended  atomic.Int64 // groups; a Publish sees it before it sees that the group does not answer any more
 }
 
 // New makes a Broker. A nil logger means no logging.
@@ -91,17 +99,21 @@ func (b *Broker) Transport() saga.Transport {
 }
 
 // Publish implements message.Publisher. It returns when each group of the topic has taken the messages into its queue; if the
-// topic is one of Config.Confirmed, when each has acknowledged them.
+// topic is one of Config.Confirmed, when each has acknowledged them. If it fails, some groups may have them.
 func (b *Broker) Publish(name string, messages ...*message.Message) error {
 	t, err := b.topic(name)
 	if err != nil {
 		return err
 	}
+	ended := t.ended.Load()
 	err = t.channel.Publish(name, messages...)
 	select {
 	case <-b.closing: // it answers nil to what it gave up
 		return ErrClosed
 	default:
+	}
+	if err == nil && t.confirmed && t.ended.Load() != ended { // it answers nil for them as well
+		err = errUnconfirmed
 	}
 	if err != nil {
 		return fmt.Errorf("gochannel: publish to %s: %w", name, err)
@@ -149,7 +161,7 @@ func (b *Broker) topicLocked(name string) (*topic, error) {
 	t := b.topics[name]
 	if t == nil {
 		channel := gochannel.NewGoChannel(gochannel.Config{BlockPublishUntilSubscriberAck: true}, b.logger)
-		t = &topic{name: name, channel: channel, groups: map[string]*group{}}
+		t = &topic{name: name, channel: channel, confirmed: slices.Contains(b.confirm, name), groups: map[string]*group{}}
 		b.topics[name] = t
 	}
 	return t, nil

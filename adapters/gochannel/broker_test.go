@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/ThreeDotsLabs/watermill"
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -16,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sagamill/sagamill/adapters/gochannel"
+	"github.com/sagamill/sagamill/adapters/memory"
 	"github.com/sagamill/sagamill/saga"
 )
 
@@ -281,5 +283,80 @@ func TestPublishToAConfirmedTopicWaitsForAllGroups(t *testing.T) {
 		require.Empty(t, published, "the other group has not recorded it")
 		receive(t, other).Ack()
 		require.NoError(t, <-published)
+	})
+}
+
+func newConfirming(t *testing.T) *gochannel.Broker {
+	t.Helper()
+	b := gochannel.New(gochannel.Config{Confirmed: []string{topic}}, nil)
+	t.Cleanup(func() { require.NoError(t, b.Close()) })
+	return b
+}
+
+func TestPublishToAConfirmedTopicFailsIfAGroupEndsWithoutAcknowledging(t *testing.T) {
+	t.Parallel()
+	for name, take := range map[string]bool{"in flight": true, "waiting": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				b := newConfirming(t)
+				messages, s := subscribe(t, b, "group")
+				published := make(chan error, 1)
+				go func() { published <- publish(b, "a") }()
+				if take {
+					receive(t, messages)
+				}
+				synctest.Wait()
+				require.NoError(t, s.Close())
+				require.ErrorContains(t, <-published, "a group has ended")
+
+				require.NoError(t, publish(b, "nobody listens"), "to fail for ever would help nobody")
+				messages, _ = subscribe(t, b, "group")
+				go func() { published <- publish(b, "a") }()
+				receive(t, messages).Ack()
+				require.NoError(t, <-published)
+			})
+		})
+	}
+}
+
+func TestPublishToAConfirmedTopicGoesOnWhileTheGroupHasMembers(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newConfirming(t)
+		one, leaving := subscribe(t, b, "group")
+		published := make(chan error, 1)
+		go func() { published <- publish(b, "a") }()
+		receive(t, one)
+		other, _ := subscribe(t, b, "group")
+		require.NoError(t, leaving.Close())
+		receive(t, other).Ack()
+		require.NoError(t, <-published)
+	})
+}
+
+func TestEventThatItsLastListenerDidNotAcknowledgeIsPublishedAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newConfirming(t)
+		def := saga.Linear("told", saga.Emit("tell", topic, "Told", func(int) int { return 7 }).NoUndo("test"))
+		o, err := saga.NewOrchestrator(memory.NewStore(), saga.OrchestratorConfig{Definitions: []saga.AnyDefinition{def}, Transport: b.Transport()}, nil)
+		require.NoError(t, err)
+		ran := make(chan error, 1)
+		go func() { ran <- o.Run(t.Context()) }()
+		defer func() { require.NoError(t, errors.Join(o.Close(), <-ran)) }()
+		messages, s := subscribe(t, b, "group")
+		_, err = def.Start(t.Context(), o, saga.StartParams[int]{Key: "a"})
+		require.NoError(t, err)
+		told := <-messages
+		require.NoError(t, s.Close())
+		messages, _ = subscribe(t, b, "group")
+		select {
+		case again := <-messages:
+			require.Equal(t, told.Metadata, again.Metadata)
+			again.Ack()
+		case <-time.After(time.Hour): // of the bubble's
+			require.FailNow(t, "the event is lost")
+		}
 	})
 }

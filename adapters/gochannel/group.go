@@ -2,16 +2,14 @@ package gochannel
 
 import (
 	"context"
-	"slices"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 )
 
 // group is the queue that the subscribers of one group share for a topic. Its pump owns it.
 type group struct {
-	members   int  // subscriptions; guarded by topic.mu
-	confirmed bool // Publish waits for the acknowledgement
-	end       context.CancelFunc
+	members int // subscriptions; guarded by topic.mu
+	end     context.CancelFunc
 
 	ready chan struct{} // the group takes messages
 	ended chan struct{} // it is over, and what waited is lost
@@ -28,8 +26,7 @@ func (b *Broker) join(ctx context.Context, t *topic, name string, closing <-chan
 	g := t.groups[name]
 	if g == nil {
 		g = &group{
-			confirmed: slices.Contains(b.confirm, t.name),
-			ready:     make(chan struct{}), ended: make(chan struct{}),
+			ready: make(chan struct{}), ended: make(chan struct{}),
 			out: make(chan *message.Message), back: make(chan *message.Message),
 		}
 		t.groups[name] = g
@@ -65,6 +62,7 @@ func (t *topic) leave(name string, g *group) {
 	defer t.mu.Unlock()
 	if g.members--; g.members == 0 {
 		delete(t.groups, name)
+		t.ended.Add(1)
 		g.end()
 	}
 }
@@ -78,13 +76,12 @@ func (g *group) run(life context.Context, t *topic, room int, closing <-chan str
 		return
 	}
 	close(g.ready)
-	g.pump(life, in, room, closing)
+	g.pump(life, in, room, t.confirmed, closing)
 }
 
 // pump takes messages in while there is room, and acknowledges each then, unless its topic is confirmed: that lets its Publish go
-// on. What comes back has
-// had its place before, so it is always taken: there is at most one for each subscription.
-func (g *group) pump(life context.Context, in <-chan *message.Message, room int, closing <-chan struct{}) {
+// on. What comes back has had its place before, so it is always taken: there is at most one for each subscription.
+func (g *group) pump(life context.Context, in <-chan *message.Message, room int, confirmed bool, closing <-chan struct{}) {
 	var queue []*message.Message
 	for {
 		var (
@@ -104,7 +101,7 @@ func (g *group) pump(life context.Context, in <-chan *message.Message, room int,
 				return
 			}
 			queue = append(queue, msg)
-			if !g.confirmed {
+			if !confirmed {
 				msg.Ack()
 			}
 		case msg := <-g.back:

@@ -99,6 +99,29 @@ func (s *Store) DeadLetters(ctx context.Context, after string, limit int) ([]sag
 	return page, nil
 }
 
+// Unbury implements saga.Store.
+func (s *Store) Unbury(ctx context.Context, u saga.Unburial) (removed int, err error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ids, until := u.IDs, s.clock().Add(-u.OlderThan)
+	if len(ids) == 0 {
+		for id, l := range s.letters {
+			if (u.Topic == "" || l.Topic == u.Topic) && !l.At.After(until) {
+				ids = append(ids, id)
+			}
+		}
+		ids = ids[:min(len(ids), batch.Limit(u.Limit))]
+	}
+	before := len(s.letters)
+	for _, id := range ids {
+		delete(s.letters, id)
+	}
+	return before - len(s.letters), nil
+}
+
 func cloneLetter(letter saga.DeadLetter) saga.DeadLetter {
 	letter.Metadata, letter.Payload = maps.Clone(letter.Metadata), bytes.Clone(letter.Payload)
 	return letter

@@ -111,7 +111,7 @@ func TestPoolExhausted(t *testing.T) {
 	d := newDatabase(t)
 	pool := d.newPool()
 	pool.SetMaxOpenConns(1)
-	db := d.openOn(pool, sagamysql.WithAcquireTimeout(30*time.Millisecond))
+	db := d.openOn(pool, sagamysql.WithAcquireTimeout(2*time.Second))
 	tryOut(t, db)
 	store := sagamysql.NewStore(db)
 	conn, err := pool.Conn(t.Context())

@@ -120,6 +120,24 @@ func (s *Store) Bury(ctx context.Context, letter saga.DeadLetter) error {
 	return nil
 }
 
+// Unbury implements saga.Store.
+func (s *Store) Unbury(ctx context.Context, u saga.Unburial) (removed int, err error) {
+	statement := `DELETE FROM {{dead_letters}} WHERE (? = '' OR topic = ?) AND at <= {{now}} - ? LIMIT ?`
+	args := []any{text(u.Topic), text(u.Topic), microseconds(u.OlderThan), batch.Limit(u.Limit)}
+	if len(u.IDs) > 0 {
+		statement, args = `DELETE FROM {{dead_letters}} WHERE id IN `+list(len(u.IDs)), texts(u.IDs)
+	}
+	err = s.db.write(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		n, err := exec(ctx, tx, s.db.sql(statement), args...)
+		removed = int(n)
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("mysql: unbury: %w", err)
+	}
+	return removed, nil
+}
+
 // DeadLetters implements saga.Store.
 func (s *Store) DeadLetters(ctx context.Context, after string, limit int) ([]saga.DeadLetter, error) {
 	const statement = `SELECT id, topic, reason, metadata, payload, at FROM {{dead_letters}} WHERE id > ? ORDER BY id LIMIT ?`

@@ -68,7 +68,7 @@ func (d *database) refuses() {
 func TestStore(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t).withClocks()
-	storetest.Run(t, func(tb testing.TB) storetest.Harness { return d.harness(tb, badState) })
+	d.run(t, []string{""}, func(tb testing.TB) storetest.Harness { return d.harness(tb, badState) })
 }
 
 // harness is for one rule; all of them share the tables.
@@ -194,14 +194,17 @@ func TestTooLong(t *testing.T) {
 // rulesOfCommit are the groups of rules that Commit has to follow.
 var rulesOfCommit = []string{"commit/", "compare-and-set/", "inputs/", "batch/", "business key/", "start key/", "wake-up/", "concurrency/"}
 
-// run runs groups of rules.
+// run runs groups of rules. Those of claims have the tables for themselves, as they ask for what is due in its order: whoever looks through
+// another definition's part of the index has the first row behind it locked for a moment, and a claim passes that over.
 func (d *database) run(t *testing.T, groups []string, open func(tb testing.TB) storetest.Harness) {
 	for _, rule := range storetest.Rules() {
 		if !slices.ContainsFunc(groups, func(group string) bool { return strings.HasPrefix(rule.Name, group) }) {
 			continue
 		}
 		t.Run(rule.Name, func(t *testing.T) {
-			t.Parallel()
+			if !strings.HasPrefix(rule.Name, "claim/") {
+				t.Parallel()
+			}
 			rule.Check(t, open(t))
 		})
 	}

@@ -147,7 +147,7 @@ func TestPoolExhausted(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
 	pool := d.newPool(func(c *pgxpool.Config) { c.MaxConns = 1 })
-	db := d.openOn(pool, postgres.WithAcquireTimeout(30*time.Millisecond))
+	db := d.openOn(pool, postgres.WithAcquireTimeout(2*time.Second))
 	tryOut(t, db)
 	store := postgres.NewStore(db)
 	conn, err := pool.Acquire(t.Context())

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -60,7 +61,7 @@ func (db *DB) sendOn(ctx context.Context, conn *pgx.Conn, all []statement) (err 
 			size += len(s.sql)
 		}
 	}
-	conn.PgConn().Frontend().Send(room(size + 1024*len(all)))
+	conn.PgConn().Frontend().Send(roomOf(conn, size+1024*len(all)))
 	p := conn.PgConn().StartPipeline(ctx)
 	for k, s := range all {
 		if db.prepares {
@@ -118,15 +119,37 @@ func (db *DB) trace(ctx context.Context, conn *pgx.Conn, all []statement) (one f
 		func(err error) { db.tracer.TraceBatchEnd(ctx, conn, pgx.TraceBatchEndData{Err: err}) }
 }
 
-// room is a message without any bytes. It gives the buffer that the messages after it are written to the size that they need, which
-// would be copied a dozen times until it had grown to that.
-type room int
+// room is a message without any bytes. It lets the messages after it be written to a buffer of the size that they need: the
+// frontend's own would be copied a dozen times until it had grown to that, and be given up then. A connection's messages are written
+// one after the other, so what it was sent last may be written over.
+type room struct {
+	used *[]byte // the connection's
+	size int
+}
+
+// roomOf returns room in the buffer of a connection.
+func roomOf(conn *pgx.Conn, size int) room {
+	const name = "sagamill: room"
+	mine := conn.PgConn().CustomData()
+	used, ok := mine[name].(*[]byte)
+	if !ok {
+		used = new([]byte)
+		mine[name] = used
+	}
+	return room{used: used, size: size}
+}
 
 // Frontend implements pgproto3.FrontendMessage.
 func (room) Frontend() {}
 
 // Decode implements pgproto3.Message.
-func (room) Decode([]byte) error { return fmt.Errorf("%T is not received", room(0)) }
+func (room) Decode([]byte) error { return errors.New("room is not received") }
 
 // Encode implements pgproto3.Message.
-func (n room) Encode(dst []byte) ([]byte, error) { return slices.Grow(dst, int(n)), nil }
+func (r room) Encode(dst []byte) ([]byte, error) {
+	b := append(slices.Grow((*r.used)[:0], len(dst)+r.size), dst...)
+	if *r.used = nil; cap(b) <= maxBytes/8 {
+		*r.used = b
+	}
+	return b, nil
+}

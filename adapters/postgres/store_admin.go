@@ -98,6 +98,27 @@ func (s *Store) Bury(ctx context.Context, letter saga.DeadLetter) error {
 	return nil
 }
 
+// Unbury implements saga.Store.
+func (s *Store) Unbury(ctx context.Context, u saga.Unburial) (int, error) {
+	const (
+		named = `DELETE FROM {{dead_letters}} WHERE id = ANY ($1::text[]) RETURNING id`
+		old   = `DELETE FROM {{dead_letters}} WHERE id IN (SELECT id FROM {{dead_letters}}
+			WHERE ($1::text = '' OR topic = $1) AND at <= clock_timestamp() - $2::bigint * interval '1 microsecond' LIMIT $3 FOR UPDATE SKIP LOCKED) RETURNING id`
+	)
+	query, args := old, []any{u.Topic, micros(u.OlderThan), batch.Limit(u.Limit)}
+	if len(u.IDs) > 0 {
+		query, args = named, []any{u.IDs}
+	}
+	var removed []string
+	err := s.db.writeAgain(ctx, s.db.lockTimeout, func(b *pgx.Batch) {
+		queueRows(b, &removed, func(row scanner) (id string, err error) { return id, row.Scan(&id) }, s.db.sql(query), args...)
+	})
+	if err != nil {
+		return 0, fmt.Errorf("postgres: unbury: %w", err)
+	}
+	return len(removed), nil
+}
+
 // DeadLetters implements saga.Store.
 func (s *Store) DeadLetters(ctx context.Context, after string, limit int) (letters []saga.DeadLetter, err error) {
 	const query = `SELECT id, topic, reason, metadata::text, payload, at FROM {{dead_letters}} WHERE id > $1 ORDER BY id LIMIT $2`

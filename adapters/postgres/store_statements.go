@@ -15,7 +15,8 @@ import (
 //
 //   - rows and keys are locked in the order of the arrays, which is the same for all batches;
 //   - the history is written by the same statement as its instance, and only if that was;
-//   - one time is that of all that a statement writes.
+//   - one time is that of all that a statement writes;
+//   - that all was written, as it mostly is, is known by counting; only if it was not is each row looked up.
 //
 // "x IN (SELECT ...) IS TRUE" is looked up in a hash table, even where the planner may not join by one; OFFSET 0 makes it look up
 // a row for each of the others, whatever it thinks of the size of a table.
@@ -47,15 +48,17 @@ const (
 			FROM t, clock
 			WHERE i.id = t.id AND i.revision = t.expect AND (t.id IN (SELECT instance_id FROM consumed)) IS NOT TRUE`
 
-	insertHistory = `, history AS (
+	insertHistory = `, all_written AS MATERIALIZED (SELECT count(*) = cardinality($1::text[]) AS yes FROM written
+		), history AS (
 			INSERT INTO {{history}} (instance_id, revision, input, entry, at)
 			SELECT h.id, h.revision, nullif(h.input, ''), substring($bytes FROM h.at FOR h.entry), clock.now
 			FROM unnest($11::text[], $12::bigint[], $13::text[], $14::int[], $15::int[]) AS h (id, revision, input, at, entry), clock
-			WHERE (h.id IN (SELECT id FROM written)) IS TRUE
+			WHERE (SELECT yes FROM all_written) OR (h.id IN (SELECT id FROM written)) IS TRUE
 		)`
 
 	answerWritten = ` SELECT '' AS id, 1 AS found, '' AS input, now FROM clock
-		UNION ALL SELECT n.id, 4, '', now FROM unnest($1::text[]) AS n (id), clock WHERE (n.id IN (SELECT id FROM written)) IS NOT TRUE`
+		UNION ALL SELECT n.id, 4, '', now FROM unnest($1::text[]) AS n (id), clock
+			WHERE NOT (SELECT yes FROM all_written) AND (n.id IN (SELECT id FROM written)) IS NOT TRUE`
 
 	answerUpdated = answerWritten + ` UNION ALL SELECT instance_id, 2, input, now FROM consumed, clock`
 
@@ -98,7 +101,7 @@ const (
 				clock.now + nullif(t.lease, 0) * interval '1 microsecond'
 			FROM t, clock
 			WHERE t.start_key = '' OR t.id = (SELECT k.instance_id FROM {{start_keys}} k WHERE k.key = t.start_key)
-			ORDER BY t.definition, t.key
+			ORDER BY t.definition COLLATE "C", t.key COLLATE "C"
 			ON CONFLICT DO NOTHING
 			RETURNING id)` + insertHistory + answerWritten
 )

@@ -17,14 +17,14 @@ import (
 
 	goredis "github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
+	"github.com/sagamill/sagamill/internal/leaktest"
 	"github.com/sagamill/sagamill/internal/services"
 )
 
 func TestMain(m *testing.M) {
 	goredis.SetLogger(unlogged{}) // the servers are killed on purpose
-	goleak.VerifyTestMain(m)
+	leaktest.Main(m)
 }
 
 type unlogged struct{}

@@ -51,6 +51,9 @@ func Open(path string) (*DB, error) {
 	if path == "" || strings.Contains(path, ":memory:") {
 		return nil, errors.New("sqlite: path must name a file (for an in-memory store use adapters/memory)")
 	}
+	if i := strings.Index(path, ":"); strings.Contains(path, "://") || i > 0 && (path[:i] == "sqlite" || path[:i] == "file") {
+		return nil, fmt.Errorf("sqlite: %q is no path: give the file's name as it is, without a scheme", path)
+	}
 	q := url.Values{}
 	q.Set("_txlock", "immediate")
 	for _, p := range []string{"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)"} {

@@ -93,6 +93,33 @@ func (s *Store) Bury(ctx context.Context, letter saga.DeadLetter) error {
 	return nil
 }
 
+// Unbury implements saga.Store.
+func (s *Store) Unbury(ctx context.Context, u saga.Unburial) (removed int, err error) {
+	statement := `DELETE FROM sagamill_dead_letters WHERE id IN (SELECT id FROM sagamill_dead_letters
+		WHERE (? = '' OR topic = ?) AND at <= ? LIMIT ?)`
+	args := []any{u.Topic, u.Topic, int64(s.clock().add(-u.OlderThan)), batch.Limit(u.Limit)}
+	if len(u.IDs) > 0 {
+		ids, err := json.Marshal(u.IDs)
+		if err != nil {
+			return 0, fmt.Errorf("sqlite: unbury: %w", err)
+		}
+		statement, args = `DELETE FROM sagamill_dead_letters WHERE id IN (SELECT value FROM json_each(?))`, []any{string(ids)}
+	}
+	err = s.db.Write(ctx, func(tx *sql.Tx) error {
+		result, err := tx.ExecContext(ctx, statement, args...)
+		if err != nil {
+			return err
+		}
+		n, err := result.RowsAffected()
+		removed = int(n)
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("sqlite: unbury: %w", err)
+	}
+	return removed, nil
+}
+
 // DeadLetters implements saga.Store.
 func (s *Store) DeadLetters(ctx context.Context, after string, limit int) ([]saga.DeadLetter, error) {
 	const query = `SELECT id, topic, reason, metadata, payload, at FROM sagamill_dead_letters WHERE id > ? ORDER BY id LIMIT ?`

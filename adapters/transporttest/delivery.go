@@ -35,6 +35,9 @@ func deliveryChecks() []check {
 			name: "publishers at once", test: publishersAtOnce,
 			rule: "any number of goroutines may publish at once",
 		}, {
+			name: "bursts", test: bursts,
+			rule: "what several publish at once comes to each group, also to one that reads meanwhile: no message is passed over for a later one",
+		}, {
 			name: "topics are apart", test: topicsApart,
 			rule: "a subscriber gets the messages of its topic, also if another topic's name begins in the same way",
 		}, {
@@ -180,6 +183,36 @@ func publishersAtOnce(s *script) error {
 		return err
 	}
 	return s.until(func() string { return got.lacks(msgs) })
+}
+
+// bursts finds the groups waiting at the topic's end each time. A message that gets its place there before another one, and is
+// to be seen after it, is missed by who has moved on to the other one.
+func bursts(s *script) error {
+	const groups, publishers = 3, 6
+	topic, got, processes := s.topic("events"), make([]*ledger, groups), make([]Process, groups)
+	for n := range groups {
+		got[n], processes[n] = newLedger(), s.open()
+		if _, err := s.listen(processes[n], topic, fmt.Sprintf("group%d", n), 0, got[n].take); err != nil {
+			return err
+		}
+	}
+	for begun := time.Now(); time.Since(begun) < burstsFor; {
+		msgs, faults := newMessages(publishers), make([]error, publishers)
+		var burst sync.WaitGroup
+		for n, m := range msgs {
+			burst.Go(func() { faults[n] = s.publish(processes[n%groups], topic, m) })
+		}
+		burst.Wait()
+		if err := errors.Join(faults...); err != nil {
+			return err
+		}
+		for n, l := range got {
+			if err := s.until(func() string { return l.lacks(msgs) }); err != nil {
+				return fmt.Errorf("group%d: %w", n, err)
+			}
+		}
+	}
+	return nil
 }
 
 func topicsApart(s *script) error {

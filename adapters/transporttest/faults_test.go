@@ -20,6 +20,7 @@ const (
 	oneInFlight          fault = "one message of a group in flight"
 	firstOfBatch         fault = "only the first of a batch"
 	notThreadSafe        fault = "publishers overwrite each other"
+	passesLate           fault = "a message that is there later than its place is passed over"
 	prefixTopics         fault = "topics mixed up"
 	needsTopic           fault = "a topic must exist"
 	dropsUnheard         fault = "messages without subscribers are dropped"
@@ -61,6 +62,7 @@ var faults = map[fault][]string{
 	oneInFlight:          {"parallel", "held message"},
 	firstOfBatch:         {"batch"},
 	notThreadSafe:        {"publishers at once"},
+	passesLate:           {"bursts"},
 	prefixTopics:         {"topics are apart"},
 	needsTopic:           {"subscribe first"},
 	dropsUnheard:         {"publish first"},

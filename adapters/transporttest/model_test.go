@@ -19,8 +19,9 @@ import (
 type hub struct {
 	fault fault
 
-	mu     sync.Mutex
-	topics map[string]*modelTopic
+	mu         sync.Mutex
+	topics     map[string]*modelTopic
+	publishing int // how many do
 }
 
 type modelTopic struct {
@@ -159,6 +160,10 @@ func (b *modelBroker) Publish(topic string, msgs ...*message.Message) error {
 	if h.is(dropsUnheard) && len(t.groups) == 0 {
 		return nil
 	}
+	if h.is(passesLate) {
+		h.publishLate(t, msgs)
+		return nil
+	}
 	for _, m := range msgs {
 		if h.is(refusesEmpty) && len(m.Payload) == 0 {
 			return errors.New("no payload")
@@ -170,6 +175,25 @@ func (b *modelBroker) Publish(topic string, msgs ...*message.Message) error {
 		t.entries = append(t.entries, h.damaged(m.Copy()))
 	}
 	return nil
+}
+
+// publishLate gives messages places, and puts them there: later, if others publish, too. h.mu is held.
+func (h *hub) publishLate(t *modelTopic, msgs []*message.Message) {
+	place := len(t.entries)
+	for range msgs {
+		t.entries = append(t.entries, nil)
+	}
+	late := time.Nanosecond // in which others may come
+	if h.publishing++; h.publishing > 1 {
+		late = 2 * modelPoll
+	}
+	h.mu.Unlock()
+	time.Sleep(late)
+	h.mu.Lock()
+	for i, m := range msgs {
+		t.entries[place+i] = m.Copy()
+	}
+	h.publishing--
 }
 
 func (h *hub) loses(topic string, position int, m *message.Message) bool {

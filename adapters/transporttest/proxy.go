@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// Proxy stands between a broker and its server, on an address of its own, so that connections can be cut.
+// Proxy stands between a broker and its server, on an address of its own, so that connections can be cut, or what the broker says
+// held back.
 type Proxy struct {
 	target   string
 	listener net.Listener
@@ -16,6 +17,7 @@ type Proxy struct {
 	mu    sync.Mutex
 	cut   bool
 	conns map[net.Conn]bool
+	held  chan struct{} // closed by Release; nil: nothing is held back
 }
 
 // NewProxy makes a proxy for the server at target, which ends with the test.
@@ -29,6 +31,7 @@ func NewProxy(tb testing.TB, target string) *Proxy {
 	p.active.Go(p.accept)
 	tb.Cleanup(func() {
 		_ = l.Close()
+		p.Release()
 		p.Cut()
 		p.active.Wait()
 	})
@@ -53,6 +56,42 @@ func (p *Proxy) Restore() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.cut = false
+}
+
+// Hold holds back what clients say on any connection, as a server does that has stopped reading, until Release. What the server
+// says comes through.
+func (p *Proxy) Hold() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.held == nil {
+		p.held = make(chan struct{})
+	}
+}
+
+// Release hands on what was held back, and what comes then.
+func (p *Proxy) Release() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.held != nil {
+		close(p.held)
+		p.held = nil
+	}
+}
+
+// toServer is what clients say.
+type toServer struct {
+	proxy  *Proxy
+	server net.Conn
+}
+
+func (w toServer) Write(b []byte) (int, error) {
+	w.proxy.mu.Lock()
+	held := w.proxy.held
+	w.proxy.mu.Unlock()
+	if held != nil {
+		<-held
+	}
+	return w.server.Write(b)
 }
 
 func (p *Proxy) accept() {
@@ -84,7 +123,7 @@ func (p *Proxy) connect(client net.Conn) {
 		_, _ = io.Copy(client, server)
 		_ = client.Close()
 	})
-	_, _ = io.Copy(server, client)
+	_, _ = io.Copy(toServer{p, server}, client)
 	_ = server.Close()
 	answers.Wait()
 }

@@ -21,6 +21,7 @@ const (
 	reopenAfter   = time.Second            // as the engine does with a subscription that ended by itself
 	againAfter    = 50 * time.Millisecond  // for what is tried until it works
 	closeMayTake  = 30 * time.Second
+	burstsFor     = 3 * time.Second
 	defaultNumber = 50
 )
 

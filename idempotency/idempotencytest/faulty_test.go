@@ -6,13 +6,12 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/sagamill/sagamill/adapters/memory"
 	"github.com/sagamill/sagamill/idempotency"
+	"github.com/sagamill/sagamill/internal/leaktest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 func memoryStore(_ *testing.T, now func() time.Time) idempotency.Store {
 	return memory.NewIdempotencyStore(memory.WithClock(now))

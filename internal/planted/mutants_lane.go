@@ -35,11 +35,11 @@ var laneMutants = []mutant{
 	{
 		"ack before commit", "the broker forgets a message that may never be recorded",
 		"saga/receive.go", []edit{{
-			`if err := o.lane(j.id).submit(ctx, j); err != nil {`,
+			`if err := o.submit(ctx, j); err != nil {`,
 			`if PLANTED {
 				msg.Ack()
 			}
-			if err := o.lane(j.id).submit(ctx, j); err != nil {`,
+			if err := o.submit(ctx, j); err != nil {`,
 		}},
 		"saga", "TestCloseWhileTheStoreIsAway TestInputsInFlightWhenClosingAreNotLost",
 	},
@@ -86,10 +86,10 @@ var laneMutants = []mutant{
 		"cache kept after a conflict", "an input is decided again and again on what is not so any more",
 		"saga/lane_commit.go", []edit{{
 			`default: // conflict, busy
-		l.cache.drop(g.id)`,
+		l.o.cache.drop(g.id)`,
 			`default: // conflict, busy
 		if !PLANTED {
-			l.cache.drop(g.id)
+			l.o.cache.drop(g.id)
 		}`,
 		}},
 		"saga", "TestConflictIsDecidedAgainOnWhatTheStoreHolds",
@@ -138,6 +138,66 @@ var laneMutants = []mutant{
 			}`,
 		}},
 		"saga", "TestLostAnswerIsReadBackAfterOthersMovedOn",
+	},
+	{
+		"an instance in two batches", "two lanes decide inputs of one instance at a time, on the same revision",
+		"saga/intake.go", []edit{{
+			`if g != nil && (g.lane != l || len(g.held) > 0`,
+			`if g != nil && (g.lane != l && !PLANTED || len(g.held) > 0`,
+		}},
+		"saga", "TestInputsOfAnInstanceAreInOneBatchAtATime",
+	},
+	{
+		"inputs overtake each other", "an input that must be alone is passed by those that came after it",
+		"saga/intake.go", []edit{{
+			`g.held = append(g.held, j)`,
+			`g.held = append(g.held, j)
+			if PLANTED {
+				g.held = nil
+				rest = append(rest, j)
+			}`,
+		}},
+		"saga", "TestIntakeIsFairToEachInstance",
+	},
+	{
+		"one slow commit holds up all", "what comes beside a commit that hangs waits for its end",
+		"saga/intake.go", []edit{{
+			`return !l.slow && time.Since(l.since) < longCommit`,
+			`return !l.slow && (time.Since(l.since) < longCommit || PLANTED)`,
+		}},
+		"saga", "TestLanesShareWhatGathers",
+	},
+	{
+		"event refused for the definition's fault", "an event that a reducer panics on is lost, though the reducer is mended later",
+		"saga/decide.go", []edit{{
+			`case ofPayload(err):`,
+			`case ofPayload(err) || err != nil && PLANTED:`,
+		}},
+		"saga", "TestScripts TestEventThatTheDefinitionFailsOnWaitsForAMendedOne",
+	},
+	{
+		"refusal told with a state to come", "a sender is told of a state that the saga is not in",
+		"saga/lane_commit.go", []edit{{
+			`instance: g.known.view()`,
+			`instance: map[bool]*instance{false: g.known, true: g.inst}[PLANTED].view()`,
+		}},
+		"saga", "TestRefusalToldAgainNamesTheStateThatIs",
+	},
+	{
+		"a sweep's time is the latest", "by a clock that was put back since a step times out as it begins, and is undone while it runs",
+		"saga/lane_batch.go", []edit{{
+			`if c.revision > r.Revision && c.updated.Before(g.now) {`,
+			`if c.revision > r.Revision && c.updated.Before(g.now) && !PLANTED {`,
+		}},
+		"saga", "TestASweepsTimeIsThatOfWhatItHasRead",
+	},
+	{
+		"a sweep's record is the latest", "what is no news to what a sweep has read is not asked of the store",
+		"saga/lane_batch.go", []edit{{
+			"g.now = r.ReadAt",
+			"g.now, g.read = r.ReadAt, PLANTED",
+		}},
+		"saga", "TestASweepsRecordIsNotTheLatest",
 	},
 	{
 		"undecided input not swept", "an event for a settled instance of another version is never decided",

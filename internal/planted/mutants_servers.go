@@ -1,6 +1,6 @@
 package main
 
-// The same faults in the stores that need a server: PostgreSQL and MariaDB.
+// The same faults in the stores that need a server: PostgreSQL and MariaDB. Then those of transports over them.
 
 var serverMutants = []mutant{
 	{
@@ -19,11 +19,21 @@ var serverMutants = []mutant{
 		"adapters/postgres/db.go", []edit{{
 			`expanded := db.expand(text)`,
 			`if PLANTED {
-				text = strings.Replace(text, "WHERE (h.id IN (SELECT id FROM written)) IS TRUE", "WHERE h.input <> '' AND (h.id IN (SELECT id FROM written)) IS TRUE", 1)
+				text = strings.Replace(text, "WHERE (SELECT yes FROM all_written) OR (h.id IN", "WHERE h.input <> '' AND ((SELECT yes FROM all_written) OR h.id IN", 1)
 			}
 			expanded := db.expand(text)`,
 		}},
 		"adapters/postgres", "TestStore/commit TestStore/read",
+	},
+	{
+		"all written, as it seems, postgres", "of a batch of which some was written all counts as that",
+		"adapters/postgres/store_statements.go", []edit{{
+			`updateAll  = strings.ReplaceAll(updateAllText, "$bytes", "$19::bytea")`,
+			`updateAll = strings.ReplaceAll(strings.ReplaceAll(updateAllText, "$bytes", "$19::bytea"), "count(*) = cardinality", map[bool]string{
+				false: "count(*) = cardinality", true: "count(*) <= cardinality",
+			}[PLANTED])`,
+		}},
+		"adapters/postgres", "TestStore/batch",
 	},
 	{
 		"timers by the app's clock, postgres", "what is due, and when, is judged by the process, not the server",
@@ -179,5 +189,23 @@ var serverMutants = []mutant{
 			return reply, err`,
 		}},
 		"adapters/mysql", "TestInboxOfHandlersThatPassOverDeadlocks",
+	},
+	{
+		"numbers passed over, mysql", "a group goes on to a message while one before it can still come",
+		"adapters/watermillsql/subscriber.go", []edit{{
+			`d.settle != nil && last > r.settled`,
+			`!PLANTED && d.settle != nil && last > r.settled`,
+		}},
+		"adapters/watermillsql", "TestMessageThatIsLateIsNotPassedOver",
+	},
+	{
+		"published without the lock, mysql", "who waits for those that publish does not wait for this one",
+		"adapters/watermillsql/dialect.go", []edit{{
+			`q.Query = strings.Replace(q.Query, "(?,?,?)", "(CONCAT(("+lock+"), ?),?,?)", 1)`,
+			`if !PLANTED {
+				q.Query = strings.Replace(q.Query, "(?,?,?)", "(CONCAT(("+lock+"), ?),?,?)", 1)
+			}`,
+		}},
+		"adapters/watermillsql", "TestMessageThatIsLateIsNotPassedOver",
 	},
 }

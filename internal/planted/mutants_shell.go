@@ -4,10 +4,39 @@ package main
 
 var shellMutants = []mutant{
 	{
+		"leases are kept after Close", "what a process begins while it closes waits until its lease is over",
+		"saga/run.go", []edit{{
+			`if r.closed {
+		r.left = append(r.left, t)`,
+			`if r.closed && PLANTED {
+		return
+	}
+	if r.closed {
+		r.left = append(r.left, t)`,
+		}},
+		"saga", "TestStepsThatCloseLeavesAreTakenOverAtOnce",
+	},
+	{
+		"one worker is hired at a time", "of steps that begin together one is at work, and the others wait for its end",
+		"saga/run.go", []edit{{
+			`	if next = r.queue.next(); next == nil {
+		r.workers--
+	}
+	r.hire() // for what is left`,
+			`	if next = r.queue.next(); next == nil {
+		r.workers--
+	}
+	if !PLANTED {
+		r.hire()
+	}`,
+		}},
+		"saga", "TestStepsBegunTogetherAllFindWorkers",
+	},
+	{
 		"workers are not shared", "a definition with many slow steps keeps all workers to itself",
 		"saga/run_queue.go", []edit{{
-			`if len(l.tasks) > 0 && (best < 0 || l.atWork < q.order[best].atWork) {`,
-			`if len(l.tasks) > 0 && (best < 0 || !PLANTED && l.atWork < q.order[best].atWork) {`,
+			`if len(l.waiting()) > 0 && (best < 0 || l.atWork < q.order[best].atWork) {`,
+			`if len(l.waiting()) > 0 && (best < 0 || !PLANTED && l.atWork < q.order[best].atWork) {`,
 		}},
 		"saga", "TestWorkersAreSharedBetweenDefinitions",
 	},
@@ -33,8 +62,8 @@ var shellMutants = []mutant{
 			`r.callers = ctx
 			room, line := r.queueRoom(definition)`,
 		}, {
-			`ctx := &stepContext{Context: r.ctx, deadline: r.deadline(t)}`,
-			`ctx := &stepContext{Context: r.ctx, deadline: r.deadline(t)}
+			`ctx := &stepContext{Context: r.ctx, deadline: t.until}`,
+			`ctx := &stepContext{Context: r.ctx, deadline: t.until}
 			if PLANTED && t.undo && r.callers != nil {
 				ctx.Context = r.callers
 			}`,

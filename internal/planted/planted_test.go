@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/sagamill/sagamill/internal/leaktest"
 )
 
 // A mutant whose place has gone is noticed here, with all the other tests, and not when mutants are next planted.
@@ -102,7 +104,7 @@ func TestReports(t *testing.T) {
 			blame:  "hung: TestA/x",
 		},
 		"goroutines that are left": {
-			output: "=== RUN   TestA\n--- PASS: TestA (0.00s)\nPASS\ngoleak: Errors on successful test run: found unexpected goroutines\n",
+			output: "=== RUN   TestA\n--- PASS: TestA (0.00s)\nPASS\n" + leaktest.Message + "[Goroutine 7]\n",
 			blame:  "goroutines that are left after the tests",
 		},
 		"success":          {output: "=== RUN   TestA\n--- PASS: TestA (0.00s)\nPASS\n", passed: true, blame: "nobody: SURVIVED"},

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/sagamill/sagamill/internal/leaktest"
 )
 
 // report is what a test binary has said, with -test.v.
@@ -30,7 +32,7 @@ func read(output string) report {
 			r.panicked = line
 		}
 		r.hung = r.hung || strings.HasPrefix(line, "panic: test timed out")
-		r.leaked = r.leaked || strings.HasPrefix(line, "goleak: ")
+		r.leaked = r.leaked || strings.HasPrefix(line, leaktest.Message)
 		words := strings.Fields(line)
 		if len(words) < 3 {
 			continue

@@ -112,6 +112,7 @@ func (s *script[T]) insist(e saga.Effect, h handler) (saga.Reply, error) {
 		if err == nil || errors.Is(err, errHandler) || ctx.Err() != nil {
 			return reply, err
 		}
+		time.Sleep(time.Millisecond)
 	}
 }
 

@@ -2,12 +2,14 @@ package inboxtest
 
 import (
 	"testing"
+	"testing/synctest"
 
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
+
+	"github.com/sagamill/sagamill/internal/leaktest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 func TestGoodInboxIsGreen(t *testing.T) {
 	t.Parallel()
@@ -16,6 +18,10 @@ func TestGoodInboxIsGreen(t *testing.T) {
 
 func TestFaultsAreNoticed(t *testing.T) {
 	t.Parallel()
+	synctest.Test(t, faultsAreNoticed)
+}
+
+func faultsAreNoticed(t *testing.T) {
 	red := map[string]bool{}
 	for f, noticed := range faults {
 		var names []string
@@ -51,6 +57,7 @@ var faults = map[fault][]string{
 	rejectionNotStored:   {"duplicate of a rejection", "rejection"},
 	rejectionKeepsWrites: {"rejection", "several writes", "rejections at once"},
 	rejectionNotUnwraped: {"wrapped rejection"},
+	oddReasonFails:       {"reason of any text"},
 	failureKeepsWrites:   {"failure", "several writes", "different effects at once"},
 	panicKeepsWrites:     {"panic"},
 	panicIsSwallowed:     {"panic"},

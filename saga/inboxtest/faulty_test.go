@@ -4,9 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"runtime"
 	"strings"
 	"sync"
+	"time"
+	"unicode/utf8"
 
 	"github.com/sagamill/sagamill/saga"
 )
@@ -32,6 +33,7 @@ const (
 	rejectionNotStored   fault = "rejection not stored"
 	rejectionKeepsWrites fault = "rejection keeps the writes"
 	rejectionNotUnwraped fault = "rejection not found through wrapping"
+	oddReasonFails       fault = "rejection whose reason is no UTF-8 fails"
 	failureKeepsWrites   fault = "failure keeps the writes"
 	panicKeepsWrites     fault = "panic keeps the writes"
 	panicIsSwallowed     fault = "panic is a success"
@@ -51,8 +53,8 @@ const (
 type faulty struct {
 	fault fault
 
-	handling sync.Mutex // one handler at a time
-	mu       sync.Mutex // guards the rest
+	handling chan struct{} // one handler at a time; a bubble's time would stand still while one waits for a mutex
+	mu       sync.Mutex    // guards the rest
 	records  map[saga.Effect]saga.Reply
 	writes   map[string]int
 }
@@ -60,7 +62,7 @@ type faulty struct {
 type tx struct{ writes []string }
 
 func newFaulty(f fault) *faulty {
-	return &faulty{fault: f, records: map[saga.Effect]saga.Reply{}, writes: map[string]int{}}
+	return &faulty{fault: f, handling: make(chan struct{}, 1), records: map[saga.Effect]saga.Reply{}, writes: map[string]int{}}
 }
 
 func (f *faulty) is(fault fault) bool { return f.fault == fault }
@@ -89,8 +91,8 @@ func (f *faulty) Handle(ctx context.Context, effect saga.Effect, handle func(con
 	}
 	effect = f.key(effect)
 	if !f.is(unguarded) && (!f.is(unguardedUndo) || !effect.Undo) {
-		f.handling.Lock()
-		defer f.handling.Unlock()
+		f.handling <- struct{}{}
+		defer func() { <-f.handling }()
 	}
 	if !f.is(checkAfter) {
 		if reply, ok := f.known(effect); ok {
@@ -103,9 +105,7 @@ func (f *faulty) Handle(ctx context.Context, effect saga.Effect, handle func(con
 	tx := &tx{}
 	result, err := f.call(ctx, tx, handle)
 	if f.is(unguarded) || f.is(unguardedUndo) {
-		for range 1000 {
-			runtime.Gosched()
-		}
+		time.Sleep(time.Second) // in the bubble's time: until all others have looked, too
 	}
 	if err == nil && ctx.Err() != nil {
 		if f.is(commitsWhenCancelled) {
@@ -120,6 +120,8 @@ func (f *faulty) settle(effect saga.Effect, tx *tx, result []byte, err error) (s
 	rejection, isRejection := f.rejection(err)
 	reply := saga.Reply{Outcome: saga.ReplySucceeded, Payload: result}
 	switch {
+	case isRejection && !utf8.ValidString(rejection.Reason) && f.is(oddReasonFails):
+		return saga.Reply{}, errors.New("invalid byte sequence")
 	case isRejection && (!effect.Undo || f.is(undoRejects)):
 		reply = saga.Reply{Outcome: saga.ReplyRejected, Reason: rejection.Reason}
 		if f.is(rejectionKeepsWrites) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/sagamill/sagamill/saga"
 )
@@ -24,6 +25,16 @@ func rollbackChecks[T any]() []check[T] {
 				func() error { return s.stored(action, rejected("sold out")) },
 				func() error { return s.counts("a", 0) },
 			)
+		}},
+		{"reason of any text", "A rejection is stored whatever its reason says, which may come from outside: what the database does not take is left out.", func(s *script[T]) error {
+			first, _, err := s.handle(action, handler{writes: "a", err: saga.Reject("no such sku \x00\xff")})
+			switch {
+			case err != nil:
+				return err
+			case first.Outcome != saga.ReplyRejected || !strings.HasPrefix(first.Reason, "no such sku "):
+				return fmt.Errorf("the reply is %s", show(first))
+			}
+			return s.stored(action, first)
 		}},
 		{"failure", "A failure takes back what the handler wrote, is not stored, and Handle returns the error.", func(s *script[T]) error {
 			return inOrder(

@@ -67,6 +67,53 @@ var letterRules = []Rule{
 	{Name: "kept", Text: "Bury keeps the whole message, with the store's time", check: letterKept},
 	{Name: "again", Text: "burying the same ID again changes nothing", check: letterAgain},
 	{Name: "pages", Text: "DeadLetters answers those after an ID, in order, at most limit", check: letterPages},
+	{Name: "removed", Text: "Unbury removes the letters with the IDs, no others, and says how many there were", check: letterRemoved},
+	{Name: "removed by age", Text: "Unbury without IDs removes letters of the topic that are old, by the store's time, at most limit", check: letterRemovedByAge},
+}
+
+func (x *run) unbury(u saga.Unburial) int {
+	x.tb.Helper()
+	n, err := x.store.Unbury(x.ctx(), u)
+	x.ok("Unbury", err)
+	return n
+}
+
+// wantLetters checks which of the letters a, b, c, d are there.
+func (x *run) wantLetters(want ...string) {
+	x.tb.Helper()
+	names := []string{}
+	for _, l := range x.letters(x.prefix, 4) {
+		if len(l.ID) > len(x.prefix) && l.ID[:len(x.prefix)] == x.prefix { // others may use the database
+			names = append(names, l.ID[len(x.prefix):])
+		}
+	}
+	x.equal("the dead letters", names, append([]string{}, want...))
+}
+
+func letterRemoved(x *run) {
+	for _, name := range []string{"a", "b", "c"} {
+		x.bury(saga.DeadLetter{ID: x.id(name)})
+	}
+	x.equal("removed", x.unbury(saga.Unburial{IDs: []string{x.id("c"), x.id("nobody"), x.id("a")}}), 2)
+	x.wantLetters("b")
+	x.equal("removed again", x.unbury(saga.Unburial{IDs: []string{x.id("c")}}), 0)
+	x.bury(saga.DeadLetter{ID: x.id("c"), Topic: "again"})
+	x.wantLetters("b", "c")
+}
+
+func letterRemovedByAge(x *run) {
+	topic := x.id("topic")
+	x.bury(saga.DeadLetter{ID: x.id("a"), Topic: topic})
+	x.bury(saga.DeadLetter{ID: x.id("b"), Topic: x.id("other")})
+	x.bury(saga.DeadLetter{ID: x.id("c"), Topic: topic})
+	x.pass(2)
+	x.bury(saga.DeadLetter{ID: x.id("d"), Topic: topic})
+	x.equal("removed", x.unbury(saga.Unburial{Topic: topic, OlderThan: x.ticks(1), Limit: 1}), 1)
+	x.equal("removed", x.unbury(saga.Unburial{Topic: topic, OlderThan: x.ticks(1), Limit: 10}), 1)
+	x.wantLetters("b", "d")
+	x.equal("removed", x.unbury(saga.Unburial{Topic: topic, OlderThan: x.ticks(1)}), 0)
+	x.equal("removed", x.unbury(saga.Unburial{Topic: topic}), 1)
+	x.wantLetters("b")
 }
 
 func (x *run) bury(letter saga.DeadLetter) {

@@ -225,3 +225,17 @@ func (s *hoarding) Load(ctx context.Context, ids ...string) ([]saga.Record, erro
 	}
 	return records, err
 }
+
+type unburier struct {
+	*memory.Store
+	change func(*saga.Unburial)
+}
+
+func unburying(change func(*saga.Unburial)) func(*memory.Store, *storetest.Clock) saga.Store {
+	return func(s *memory.Store, _ *storetest.Clock) saga.Store { return unburier{s, change} }
+}
+
+func (s unburier) Unbury(ctx context.Context, u saga.Unburial) (int, error) {
+	s.change(&u)
+	return s.Store.Unbury(ctx, u)
+}

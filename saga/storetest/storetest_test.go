@@ -12,14 +12,14 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
 	"github.com/sagamill/sagamill/adapters/memory"
+	"github.com/sagamill/sagamill/internal/leaktest"
 	"github.com/sagamill/sagamill/saga"
 	"github.com/sagamill/sagamill/saga/storetest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 const maxBytes = 2 << 20
 
@@ -188,4 +188,9 @@ var faults = []struct {
 
 	{"bytes kept that were given", func(s *memory.Store, _ *storetest.Clock) saga.Store { return &hoarding{Store: s} },
 		[]string{"bytes/in"}},
+
+	{"dead letters removed whatever their IDs", unburying(func(u *saga.Unburial) { u.IDs = nil }), []string{"dead letters/removed"}},
+	{"dead letters removed whatever their age", unburying(func(u *saga.Unburial) { u.OlderThan = 0 }), []string{"dead letters/removed by age"}},
+	{"dead letters removed whatever their topic", unburying(func(u *saga.Unburial) { u.Topic = "" }), []string{"dead letters/removed by age"}},
+	{"dead letters removed without limit", unburying(func(u *saga.Unburial) { u.Limit = 0 }), []string{"dead letters/removed by age"}},
 }

@@ -76,6 +76,13 @@ func Run(t *testing.T, stores []saga.Store, journeys int, treat func(n int)) {
 		defer func() { assert.NoError(t, o.Close()) }()
 		all = append(all, o)
 	}
+	for _, o := range all { // one that cannot reach its store does not begin
+		select {
+		case <-o.Running():
+		case <-ctx.Done():
+			require.NoError(t, ctx.Err(), "not all orchestrators run")
+		}
+	}
 	running.Go(func() {
 		for n := 1; ; n++ {
 			select {

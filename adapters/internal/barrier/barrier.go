@@ -5,6 +5,7 @@ package barrier
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/sagamill/sagamill/saga"
 )
@@ -37,6 +38,17 @@ func Judge(effect saga.Effect, found Records) (reply *saga.Reply, write Records)
 	return write.Undo, write
 }
 
+// maxReason is how many bytes of a rejection's reason are kept.
+const maxReason = 1024
+
+// text is what every database takes for a reason: it may tell what came from outside.
+func text(reason string) string {
+	if len(reason) > maxReason {
+		reason = reason[:maxReason] + "..."
+	}
+	return strings.ReplaceAll(strings.ToValidUTF8(reason, ""), "\x00", "")
+}
+
 // Settle makes the reply to be stored of what a handler answered. An error means that nothing must be stored. When the reply
 // is a rejection, what the handler wrote must be taken back first.
 func Settle(undo bool, result []byte, err error) (saga.Reply, error) {
@@ -50,5 +62,5 @@ func Settle(undo bool, result []byte, err error) (saga.Reply, error) {
 	if undo {
 		return saga.Reply{}, fmt.Errorf("a compensation cannot be rejected: %w", err)
 	}
-	return saga.Reply{Outcome: saga.ReplyRejected, Reason: rejection.Reason}, nil
+	return saga.Reply{Outcome: saga.ReplyRejected, Reason: text(rejection.Reason)}, nil
 }

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"github.com/sagamill/sagamill/examples/ordersaga/app"
@@ -37,6 +38,9 @@ func run(ctx context.Context, args []string, brokers map[string]app.OpenBroker) 
 	switch {
 	case len(args) == 0:
 		return tour.Run(ctx, os.Stdout)
+	case slices.Contains([]string{"-h", "-help", "--help", "help"}, args[0]):
+		fmt.Println(usage)
+		return nil
 	case args[0] == "serve":
 		config, err := app.Parse(args[1:], os.Getenv, brokers)
 		if err != nil {
@@ -62,6 +66,8 @@ func serve(ctx context.Context, config app.Config) error {
 	secret := "unset: only the simulated world can send webhooks"
 	if config.WebhookSecret != "" {
 		secret = "set"
+	} else if !config.Simulate {
+		secret = "unset: nobody can send webhooks"
 	}
 	logger.Info("the shop is open", "url", a.URL, "store", redacted(config.Store), "broker", redacted(config.Broker), "services", config.Services,
 		"simulate", config.Simulate, "webhook-secret", secret)

@@ -55,7 +55,7 @@ func New(ctx context.Context, db *data.DB, warehouse Warehouse, carrier Carrier)
 }
 
 // Hear records an event of the lifecycle of an order; Run does what follows from it. Older ones than the last that was heard are
-// dropped: a confirmation that is overtaken by a cancellation packs nothing.
+// dropped: a confirmation that is heard after the cancellation packs nothing.
 func (f *Fulfillment) Hear(ctx context.Context, e listen.Event) error {
 	status := map[string]string{
 		contract.OrderConfirmed: "to pack", contract.OrderCancelled: "stopped", contract.OrderFailed: "stopped",
@@ -81,7 +81,8 @@ func (f *Fulfillment) Hear(ctx context.Context, e listen.Event) error {
 }
 
 // Run tells the warehouse what to pack, and what not any more, until ctx is done. While the warehouse does not answer it is asked
-// again; that holds up nobody else.
+// again; that holds up nobody else. Several processes may do so. If one asks for what another one has heard to be out of date, the
+// warehouse is told once more what holds. Only if that process dies before it has noted so, a parcel may be packed in vain.
 func (f *Fulfillment) Run(ctx context.Context, report func(error)) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -105,21 +106,29 @@ type toAsk struct {
 
 func (f *Fulfillment) ask(ctx context.Context) error {
 	list, err := f.unasked(ctx)
-	for _, x := range list {
-		if x.status == "to pack" {
-			err = errors.Join(err, f.warehouse.Pack(ctx, x.order))
-		} else {
-			err = errors.Join(err, f.warehouse.Stop(ctx, x.order))
-		}
-		if err != nil {
-			return err
-		}
-		err = f.db.Write(ctx, func(tx *sql.Tx) error {
-			_, err := tx.ExecContext(ctx, `UPDATE packing SET asked = TRUE WHERE order_id = $1 AND revision = $2`, x.order, x.revision)
-			return err
-		})
+	if err != nil {
+		return err
 	}
-	return err
+	for _, x := range list {
+		tell := f.warehouse.Stop
+		if x.status == "to pack" {
+			tell = f.warehouse.Pack
+		}
+		err := tell(ctx, x.order)
+		if err = errors.Join(err, f.told(ctx, x, err == nil)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// told records whether the warehouse knows. If another event was heard since x was read, it does not: another process may have
+// asked what follows from that one before this one asked for x, so it is asked once more.
+func (f *Fulfillment) told(ctx context.Context, x toAsk, knows bool) error {
+	return f.db.Write(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `UPDATE packing SET asked = ($3 AND revision = $2) WHERE order_id = $1`, x.order, x.revision, knows)
+		return err
+	})
 }
 
 func (f *Fulfillment) unasked(ctx context.Context) (list []toAsk, err error) {

@@ -15,8 +15,9 @@ import (
 
 // yard is a warehouse that remembers what it was asked.
 type yard struct {
-	asked []string
-	away  bool
+	asked  []string
+	away   bool
+	before func(what string) error // nil: nothing happens before it hears; an error is told after it has heard
 }
 
 func (y *yard) Pack(_ context.Context, order string) error { return y.ask("pack " + order) }
@@ -26,13 +27,22 @@ func (y *yard) ask(what string) error {
 	if y.away {
 		return errors.New("nobody there")
 	}
+	var err error
+	if y.before != nil {
+		err = y.before(what)
+	}
 	y.asked = append(y.asked, what)
-	return nil
+	return err
 }
 
 func newFulfillment(t *testing.T, y *yard) *Fulfillment {
 	t.Helper()
-	db, err := data.Open(t.Context(), "sqlite:"+filepath.Join(t.TempDir(), "shop.db"), "fulfillment")
+	return openFulfillment(t, filepath.Join(t.TempDir(), "shop.db"), y)
+}
+
+func openFulfillment(t *testing.T, path string, y *yard) *Fulfillment {
+	t.Helper()
+	db, err := data.Open(t.Context(), "sqlite:"+path, "fulfillment")
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
 	f, err := New(t.Context(), db, y, nil)
@@ -79,4 +89,30 @@ func TestWarehouseThatIsAwayIsAskedAgainAndHoldsUpNobody(t *testing.T) {
 	y.away = false
 	require.NoError(t, f.ask(t.Context()))
 	require.Equal(t, []string{"pack o"}, y.asked)
+}
+
+// A process reads that an order is to be packed, and pauses. Meanwhile another one hears of the cancellation, and stops the order.
+func TestStopIsTheLastWordThoughAnotherProcessWasAboutToPack(t *testing.T) {
+	t.Parallel()
+	for name, answer := range map[string]error{"the answer comes": nil, "the answer is lost": errors.New("no answer in time")} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			y, path := &yard{}, filepath.Join(t.TempDir(), "shop.db")
+			one, other := openFulfillment(t, path, y), openFulfillment(t, path, y)
+			one.hears(t, contract.OrderConfirmed, 5)
+			y.before = func(what string) error {
+				require.Equal(t, "pack o", what)
+				y.before = nil
+				other.hears(t, contract.OrderCancelled, 7)
+				require.NoError(t, other.ask(t.Context()))
+				return answer
+			}
+			require.ErrorIs(t, one.ask(t.Context()), answer)
+			for range 3 {
+				require.NoError(t, other.ask(t.Context()))
+				require.NoError(t, one.ask(t.Context()))
+			}
+			require.Equal(t, []string{"stop o", "pack o", "stop o"}, y.asked)
+		})
+	}
 }

@@ -83,6 +83,9 @@ func reason(i saga.Instance) string {
 	case FraudPassed: // and we do not deliver there
 		return "we do not deliver there"
 	}
+	if strings.HasPrefix(i.Cause, string(saga.ForceCompensate)) { // who did it, and why, is not for customers
+		return "cancelled by the shop"
+	}
 	if strings.HasPrefix(i.Cause, "after ") {
 		if Failed == State(i.State) || i.CompensatingTo == string(Failed) {
 			return "the payment did not come in time"
@@ -91,7 +94,7 @@ func reason(i saga.Instance) string {
 	}
 	for _, e := range i.Steps { // a participant's "no" is told without the step's name
 		if why, ok := strings.CutPrefix(i.Cause, e.Step+": "); ok {
-			if strings.HasPrefix(why, "no answer after ") {
+			if strings.HasPrefix(why, "given up after ") {
 				return "a service of ours did not answer"
 			}
 			return why

@@ -11,6 +11,7 @@ import (
 
 	"github.com/sagamill/sagamill/examples/ordersaga/client"
 	"github.com/sagamill/sagamill/examples/ordersaga/order"
+	"github.com/sagamill/sagamill/examples/ordersaga/payment"
 )
 
 // scene is one path of an order.
@@ -273,6 +274,15 @@ func (a *act) checkStock() {
 func (a *act) summary() string {
 	l, _ := a.Ledger(a.ctx, a.order.ID)
 	text := fmt.Sprintf("%s: captured %s, refunded %s", a.order.State, euros(l.Captured), euros(l.Refunded))
+	voided := int64(0)
+	for _, e := range l.Entries {
+		if e.Type == payment.Void {
+			voided += e.Amount
+		}
+	}
+	if voided > 0 {
+		text += ", voided " + euros(voided)
+	}
 	if a.order.Reason != "" {
 		text += "; " + a.order.Reason
 	}

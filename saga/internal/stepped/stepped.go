@@ -10,14 +10,14 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 )
 
-// Orchestrator is one that has begun, and has no goroutines. Calls like Start and Send run the instance's lane until they
-// have their answer.
+// Orchestrator is one that has begun, and has no goroutines. Calls like Start and Send decide what waits for the instance and
+// its share until they have their answer.
 type Orchestrator interface {
-	Busy() []int                        // the lanes that have inputs
-	Lane(ctx context.Context, lane int) // decides and commits one batch
+	Busy() []int                         // the shares of instances that have inputs; none while every lane waits for the store
+	Lane(ctx context.Context, share int) // decides and commits one batch
 
 	Tasks() []string             // the attempts of local steps that wait
-	Task(k int) (deliver func()) // makes one; its outcome is the lane's once it is delivered
+	Task(k int) (deliver func()) // makes one; its outcome is an input once it is delivered
 
 	Outbound() int               // messages that wait to be published
 	Publish(ctx context.Context) // publishes those of one topic

@@ -1,0 +1,14 @@
+package order
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/sagamill/sagamill/saga"
+)
+
+func TestOperatorsWordsAreNotForCustomers(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, "cancelled by the shop", reason(saga.Instance{State: string(Cancelled), Cause: "force-compensate: ann: INC-1"}))
+}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -108,7 +109,7 @@ func runEngine(ctx context.Context, db *database, w workload, o options) (f figu
 	err = orchestrate(ctx, db.store, []saga.AnyDefinition{w.definition}, func(ctx context.Context, engine *saga.Orchestrator) error {
 		one := func(ctx context.Context) error { return w.one(ctx, engine) }
 		return f.measure(ctx, db, o.sagas, func() error {
-			f.P99, err = together(ctx, o.sagas, o.inflight, one)
+			f.Saturated, err = together(ctx, o.sagas, o.inflight, one)
 			return err
 		})
 	})
@@ -157,9 +158,9 @@ func profileCPU(path string) (stop func() error, err error) {
 	return func() error { pprof.StopCPUProfile(); return f.Close() }, nil
 }
 
-// inTurns runs n of each, one at a time, as the machine's mood changes, and answers how long the one in the middle of each took. Each
-// time they come in another order: who follows whom makes a difference of its own.
-func inTurns(ctx context.Context, n int, contestants ...func(context.Context) error) ([]time.Duration, error) {
+// inTurns runs n of each, one at a time, as the machine's mood changes, and answers how long they took. Each time they come in another
+// order: who follows whom makes a difference of its own.
+func inTurns(ctx context.Context, n int, contestants ...func(context.Context) error) ([]latency, error) {
 	took := make([][]time.Duration, len(contestants))
 	for range n {
 		for _, k := range rand.Perm(len(contestants)) {
@@ -170,33 +171,32 @@ func inTurns(ctx context.Context, n int, contestants ...func(context.Context) er
 			took[k] = append(took[k], time.Since(began))
 		}
 	}
-	middle := make([]time.Duration, len(contestants))
+	latencies := make([]latency, len(contestants))
 	for k := range took {
-		slices.Sort(took[k])
-		middle[k] = took[k][n/2]
+		latencies[k] = latencyOf(took[k])
 	}
-	return middle, nil
+	return latencies, nil
 }
 
 // runAlone measures sagas that have the machine for themselves, in tables that others have filled before: by the engine, by the store's
 // Commit, and by the floor.
-func runAlone(ctx context.Context, db *database, w workload, floor *floor, o options) (engine, store, bare time.Duration, err error) {
+func runAlone(ctx context.Context, db *database, w workload, floor *floor, o options) (engine, store, bare latency, err error) {
 	err = orchestrate(ctx, db.store, []saga.AnyDefinition{w.definition}, func(ctx context.Context, e *saga.Orchestrator) error {
 		byStore := floor.byStore(db.store)
-		middle, err := inTurns(ctx, o.alone,
+		each, err := inTurns(ctx, o.alone,
 			func(ctx context.Context) error { return w.one(ctx, e) },
 			func(ctx context.Context) error { return byStore.writeAll(ctx, byStore.sagas(1)) },
 			func(ctx context.Context) error { return floor.writeAll(ctx, floor.sagas(1)) })
 		if err == nil {
-			engine, store, bare = middle[0], middle[1], middle[2]
+			engine, store, bare = each[0], each[1], each[2]
 		}
 		return err
 	})
 	return engine, store, bare, err
 }
 
-// together runs n of them, so many at one time, and answers how long the slowest but one in a hundred took.
-func together(ctx context.Context, n, inflight int, one func(context.Context) error) (time.Duration, error) {
+// together runs n of them, so many at one time, and answers how long they took.
+func together(ctx context.Context, n, inflight int, one func(context.Context) error) (latency, error) {
 	took := make([]time.Duration, n)
 	var next atomic.Int64
 	var all sync.WaitGroup
@@ -217,8 +217,7 @@ func together(ctx context.Context, n, inflight int, one func(context.Context) er
 		})
 	}
 	all.Wait()
-	slices.Sort(took)
-	return took[n*99/100], errors.Join(errs...)
+	return latencyOf(took), errors.Join(errs...)
 }
 
 // measure fills in what n sagas cost.
@@ -282,11 +281,19 @@ func (r *recorder) Commit(ctx context.Context, transitions []saga.Transition) ([
 	defer r.mu.Unlock()
 	for k, v := range verdicts {
 		if t := transitions[k]; v.Outcome == saga.Committed {
-			t.History = slices.Clone(t.History)
-			r.seen[t.ID] = append(r.seen[t.ID], t)
+			r.seen[t.ID] = append(r.seen[t.ID], ownCopy(t))
 		}
 	}
 	return verdicts, err
+}
+
+// ownCopy is a transition whose slices the engine does not use again.
+func ownCopy(t saga.Transition) saga.Transition {
+	t.Engine, t.Data, t.History = bytes.Clone(t.Engine), bytes.Clone(t.Data), slices.Clone(t.History)
+	for k := range t.History {
+		t.History[k].Entry = bytes.Clone(t.History[k].Entry)
+	}
+	return t
 }
 
 // record runs a saga, and answers what it commits, one transition for each commit.

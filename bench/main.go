@@ -104,15 +104,27 @@ type result struct {
 
 // figures are medians over the rounds.
 type figures struct {
-	PerSecond float64       `json:"sagas_per_second"`
-	P50       time.Duration `json:"p50_alone_ns"`
-	P99       time.Duration `json:"p99_saturated_ns,omitempty"`
-	Commits   float64       `json:"commits_per_saga"`
-	Bytes     float64       `json:"log_bytes_per_saga"` // that the server wrote: WAL
-	Rows      float64       `json:"rows_written_per_saga"`
-	CPU       float64       `json:"client_cpu_seconds_per_1000_sagas"`
-	ServerCPU float64       `json:"server_cpu_seconds_per_1000_sagas"`
-	Peak      float64       `json:"client_peak_memory_mb"` // of the process; the floor's has all that it will write
+	PerSecond float64 `json:"sagas_per_second"`
+	Alone     latency `json:"alone"`
+	Saturated latency `json:"saturated"`
+	Commits   float64 `json:"commits_per_saga"`
+	Bytes     float64 `json:"log_bytes_per_saga"` // that the server wrote: WAL
+	Rows      float64 `json:"rows_written_per_saga"`
+	CPU       float64 `json:"client_cpu_seconds_per_1000_sagas"`
+	ServerCPU float64 `json:"server_cpu_seconds_per_1000_sagas"`
+	Peak      float64 `json:"client_peak_memory_mb"` // of the process; the floor's has all that it will write
+}
+
+// latency is how long sagas took.
+type latency struct {
+	P50 time.Duration `json:"p50_ns"`
+	P99 time.Duration `json:"p99_ns"`
+}
+
+// latencyOf sorts what sagas took.
+func latencyOf(took []time.Duration) latency {
+	slices.Sort(took)
+	return latency{took[len(took)/2], took[(len(took)*99+99)/100-1]}
 }
 
 func run(ctx context.Context, o options) error {
@@ -185,12 +197,14 @@ func runBesideFloor(ctx context.Context, o options, all []workload) (err error) 
 	if o.json {
 		return json.NewEncoder(os.Stdout).Encode(results)
 	}
-	fmt.Printf("%-26s %15s %10s %9s %9s %8s %6s %10s %9s %9s %8s\n", "", "", "sagas/s", "p50 alone", "p99 full", "commits", "rows", "log bytes",
-		"CPU s/1k", "server's", "peak MB")
+	fmt.Printf("%-26s %15s %10s %9s %9s %9s %9s %8s %6s %10s %9s %9s %8s\n", "", "", "sagas/s", "p50 alone", "p99 alone", "p50 full", "p99 full",
+		"commits", "rows", "log bytes", "CPU s/1k", "server's", "peak MB")
 	for _, r := range results {
 		line := func(name string, f figures) {
-			fmt.Printf("%-26s %15s %10.0f %9s %9s %8.2f %6.1f %10.0f %9.3f %9.3f %8.0f\n", r.Workload, name, f.PerSecond,
-				f.P50.Round(10*time.Microsecond), f.P99.Round(100*time.Microsecond), f.Commits, f.Rows, f.Bytes, f.CPU, f.ServerCPU, f.Peak)
+			fmt.Printf("%-26s %15s %10.0f %9s %9s %9s %9s %8.2f %6.1f %10.0f %9.3f %9.3f %8.0f\n", r.Workload, name, f.PerSecond,
+				f.Alone.P50.Round(10*time.Microsecond), f.Alone.P99.Round(10*time.Microsecond),
+				f.Saturated.P50.Round(100*time.Microsecond), f.Saturated.P99.Round(100*time.Microsecond),
+				f.Commits, f.Rows, f.Bytes, f.CPU, f.ServerCPU, f.Peak)
 		}
 		line("engine", r.Engine)
 		line("store", r.Store)
@@ -233,7 +247,7 @@ func measure(ctx context.Context, o options, w workload) (result, error) {
 		if err != nil {
 			return result{}, err
 		}
-		if e.P50, s.P50, f.P50, err = runAlone(ctx, db, w, floor, o); err != nil {
+		if e.Alone, s.Alone, f.Alone, err = runAlone(ctx, db, w, floor, o); err != nil {
 			return result{}, err
 		}
 		if round > 0 {
@@ -253,7 +267,7 @@ func measure(ctx context.Context, o options, w workload) (result, error) {
 		r.PerTransaction = &f
 	}
 	r.Ratio = median(pairs(engines, floors, func(e, f figures) float64 { return e.PerSecond / f.PerSecond }))
-	r.Alone = median(pairs(engines, floors, func(e, f figures) float64 { return float64(e.P50) / float64(f.P50) }))
+	r.Alone = median(pairs(engines, floors, func(e, f figures) float64 { return float64(e.Alone.P50) / float64(f.Alone.P50) }))
 	return r, nil
 }
 
@@ -274,10 +288,16 @@ func medians(list []figures) figures {
 	of := func(f func(figures) float64) float64 {
 		return median(pairs(list, list, func(x, _ figures) float64 { return f(x) }))
 	}
+	latencies := func(f func(figures) latency) latency {
+		return latency{
+			P50: time.Duration(of(func(x figures) float64 { return float64(f(x).P50) })),
+			P99: time.Duration(of(func(x figures) float64 { return float64(f(x).P99) })),
+		}
+	}
 	return figures{
 		PerSecond: of(func(f figures) float64 { return f.PerSecond }),
-		P50:       time.Duration(of(func(f figures) float64 { return float64(f.P50) })),
-		P99:       time.Duration(of(func(f figures) float64 { return float64(f.P99) })),
+		Alone:     latencies(func(f figures) latency { return f.Alone }),
+		Saturated: latencies(func(f figures) latency { return f.Saturated }),
 		Commits:   of(func(f figures) float64 { return f.Commits }),
 		Bytes:     of(func(f figures) float64 { return f.Bytes }),
 		Rows:      of(func(f figures) float64 { return f.Rows }),

@@ -47,14 +47,14 @@ func (p *perTransaction) one(ctx context.Context) error {
 
 // run measures a round.
 func (p *perTransaction) run(ctx context.Context, o options) (f figures, err error) {
-	middle, err := inTurns(ctx, o.alone, p.one)
+	alone, err := inTurns(ctx, o.alone, p.one)
 	if err != nil {
 		return f, err
 	}
-	f.P50 = middle[0]
+	f.Alone = alone[0]
 	cpu, began := cpuTime(), time.Now()
 	n := max(o.sagas/5, 100) // it takes long
-	f.P99, err = together(ctx, n, 64, p.one)
+	f.Saturated, err = together(ctx, n, 64, p.one)
 	f.PerSecond, f.CPU = float64(n)/time.Since(began).Seconds(), (cpuTime()-cpu).Seconds()*1000/float64(n)
 	return f, err
 }

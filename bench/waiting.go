@@ -120,12 +120,12 @@ func measureWaiting(ctx context.Context, o options) (r waitingResult, err error)
 	}
 	r.Full, r.Empty, r.Ratio = median(fulls), median(empties), median(ratios)
 	sweep := saga.Claim{Definitions: []saga.DefinitionVersion{{Name: "lull", Version: 1}}, Limit: 100, Hold: time.Second}
-	middle, err := inTurns(ctx, 50, func(ctx context.Context) error {
+	sweeps, err := inTurns(ctx, 50, func(ctx context.Context) error {
 		_, _, err := full.store.Claim(ctx, sweep)
 		return err
 	})
 	if err == nil {
-		r.Sweep = middle[0]
+		r.Sweep = sweeps[0].P50
 	}
 	return r, err
 }

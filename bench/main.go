@@ -1,8 +1,8 @@
 // Bench measures the engine beside its floor: the same rows, written to the same tables of the same store by hand, in batches as
 // large as one likes, by a loop that knows beforehand all that a saga will do.
 //
-//	go -C bench run . -store postgres://postgres@127.0.0.1:5432/postgres
-//	go -C bench run . -store sqlite:
+//	go run ./bench -store postgres://postgres@127.0.0.1:5432/postgres
+//	go run ./bench -store sqlite:
 //
 // A third contestant is the floor's loop with the store's own Commit: what lies between it and the engine is the engine's.
 //

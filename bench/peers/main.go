@@ -2,7 +2,7 @@
 // other in each round: DBOS Transact and go-workflows. Each runs the same saga of steps that do nothing; so what is measured is
 // what it costs to make them durable.
 //
-//	go -C bench/peers run . -store postgres://postgres@127.0.0.1:5432/postgres
+//	go run ./bench/peers -store postgres://postgres@127.0.0.1:5432/postgres
 //
 // All have their defaults, but for a pool of 20 connections. go-workflows has pollers instead of a queue in memory: it is given 16 of
 // each kind, which poll every 5 ms, or its sagas would wait most of the time.

@@ -2,7 +2,10 @@ package saga
 
 import (
 	"encoding/json"
+	"fmt"
+	"strings"
 	"time"
+	"unicode"
 )
 
 // Disposition says what became of an event.
@@ -67,6 +70,89 @@ type Judgement struct {
 	InputID string      `json:"input_id"`
 	Result  Disposition `json:"result"`
 	Reason  string      `json:"reason,omitempty"`
+}
+
+// String tells an entry to a person, in a line: when it was, what came, and what followed from it.
+func (e Entry) String() string {
+	what := strings.Map(func(r rune) rune { // names, IDs and reasons come from everywhere
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, strings.Join(e.lines(), "; "))
+	if e.Revision == 0 {
+		return what
+	}
+	return fmt.Sprintf("%d  %s  %s", e.Revision, e.At.UTC().Format("2006-01-02 15:04:05.000"), what)
+}
+
+// lines tells what came, and then each thing that followed from it.
+func (e Entry) lines() []string {
+	lines := []string{e.came()}
+	for _, m := range e.Moves {
+		lines = append(lines, fmt.Sprintf("%s -> %s on %s", m.From, m.To, m.Event))
+	}
+	for _, j := range e.Judged {
+		lines = append(lines, eventLine(j.Event, j.InputID, j.Source, j.Result, j.Reason))
+	}
+	if len(e.Began) > 0 {
+		lines = append(lines, "began "+strings.Join(e.Began, ", "))
+	}
+	return lines
+}
+
+// came tells of the input.
+func (e Entry) came() string {
+	step := effectName(e.Step, e.Undo, 1)
+	if e.Run > 1 {
+		step += fmt.Sprintf(" (run %d)", e.Run)
+	}
+	switch e.Kind {
+	case "start":
+		return "started"
+	case "event":
+		return eventLine(e.Event, e.InputID, e.Source, e.Result, e.Reason)
+	case "outcome":
+		return step + " " + e.Outcome + string(e.Result) + because(e.Reason)
+	case "timer":
+		return strings.Join(strings.Fields("timer "+e.Event+" "+step+" "+e.Outcome), " ") + because(e.Reason)
+	case "delivery":
+		return "published what had been begun"
+	case "operator":
+		return string(e.Verb) + e.object(step) + " by " + e.Who + because(e.Reason)
+	}
+	return e.Kind
+}
+
+// object says what an operator's verb was done to, and with what.
+func (e Entry) object(step string) (object string) {
+	if e.Step != "" {
+		object += " " + step
+	}
+	if e.Event != "" {
+		object += fmt.Sprintf(" %s %s of %s", e.Event, e.InputID, e.Source)
+	}
+	if e.Timer != "" {
+		object += fmt.Sprintf(" %s to %s from now", e.Timer, e.In)
+	}
+	if e.To != "" {
+		object += " to " + e.To
+	}
+	if len(e.Given) > 0 {
+		object += " given " + string(e.Given)
+	}
+	return object
+}
+
+func eventLine(event, id, source string, result Disposition, reason string) string {
+	return fmt.Sprintf("%s %s of %s: %s%s", event, id, source, result, because(reason))
+}
+
+func because(reason string) string {
+	if reason == "" {
+		return ""
+	}
+	return ": " + reason
 }
 
 func decodeEntry(r HistoryRecord) (Entry, error) {

@@ -205,19 +205,7 @@ func (s *script) trace(d decision) []string {
 	if d.nothing {
 		return []string{strings.TrimSpace(nothingOf(d) + " " + d.reason)}
 	}
-	var lines []string
-	if head := headOf(d); head != "" {
-		lines = append(lines, head)
-	}
-	for _, m := range d.entry.Moves {
-		lines = append(lines, fmt.Sprintf("%s -> %s on %s", m.From, m.To, m.Event))
-	}
-	for _, j := range d.entry.Judged {
-		lines = append(lines, fmt.Sprintf("%s %s was %s%s", j.Event, j.InputID, j.Result, because(j.Reason)))
-	}
-	if began := strings.Join(d.entry.Began, ", "); began != "" {
-		lines = append(lines, "began "+began)
-	}
+	lines := d.entry.lines()
 	for _, e := range d.effects {
 		lines = append(lines, effectLine(e))
 	}
@@ -232,52 +220,6 @@ func nothingOf(d decision) string {
 		return "refused, nothing is written:"
 	}
 	return "nothing"
-}
-
-func headOf(d decision) string {
-	e := d.entry
-	switch e.Kind {
-	case "event":
-		return string(e.Result) + because(e.Reason)
-	case "operator":
-		return fmt.Sprintf("%s%s by %s%s", e.Verb, objectOf(e), e.Who, because(e.Reason))
-	case "outcome":
-		return e.Outcome + because(e.Reason)
-	case "timer":
-		what := e.Event
-		if e.Step != "" {
-			what = effectName(e.Step, e.Undo, 1) + " " + e.Outcome
-		}
-		if what = strings.TrimSpace(what); what == "" && e.Reason == "" {
-			return ""
-		}
-		return what + because(e.Reason)
-	}
-	return ""
-}
-
-// objectOf says what an operator's verb was done to, and with what.
-func objectOf(e Entry) (object string) {
-	if e.Step != "" {
-		object += " " + effectName(e.Step, e.Undo, 1)
-	}
-	if e.Timer != "" {
-		object += fmt.Sprintf(" %s to %s from now", e.Timer, e.In)
-	}
-	if e.To != "" {
-		object += " to " + e.To
-	}
-	if len(e.Given) > 0 {
-		object += " given " + string(e.Given)
-	}
-	return object
-}
-
-func because(reason string) string {
-	if reason == "" {
-		return ""
-	}
-	return ": " + reason
 }
 
 func effectLine(e effect) string {

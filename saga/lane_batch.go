@@ -76,6 +76,7 @@ type step struct {
 	job *job // nil: an input that had been stored undecided
 	decision
 	alarms bool // the instance begins to need attention
+	calms  bool // it needs none any more
 }
 
 // process decides and commits one batch.
@@ -349,9 +350,9 @@ func (l *lane) append(g *group) {
 // apply adds a decision to the group's transition.
 func (g *group) apply(j *job, identity string, d decision) {
 	d.next.revision++
-	alarms := d.next.attention != "" && g.inst.attention == ""
+	s := step{job: j, decision: d, alarms: d.next.attention != "" && g.inst.attention == "", calms: d.next.attention == "" && g.inst.attention != ""}
 	g.inst = d.next
-	g.steps = append(g.steps, step{job: j, decision: d, alarms: alarms})
+	g.steps = append(g.steps, s)
 	t := &g.transition
 	t.History = append(t.History, HistoryRecord{Revision: d.next.revision, Input: identity})
 	if d.wake >= 0 && (t.Wake < 0 || d.wake < t.Wake) {

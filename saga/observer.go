@@ -43,6 +43,7 @@ const (
 	ObserveResend     What = "resend"      // a command was sent again, or a local step taken over: Step, Undo
 	ObserveSettled    What = "settled"     // an instance settled: State
 	ObserveAttention  What = "attention"   // an instance began to need attention: Reason
+	ObserveCalm       What = "calm"        // an instance needs no attention any more
 	ObserveCommit     What = "commit"      // a batch was committed: Count, Duration
 	ObserveConflict   What = "conflict"    // a transition lost against another process, and is decided again
 	ObserveDeadLetter What = "dead-letter" // a message could not be given to an instance: Outcome is the topic, Reason

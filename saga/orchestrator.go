@@ -38,7 +38,7 @@ type Orchestrator struct {
 	publisher *publisher
 	sweeper   *sweeper
 	watch     *watch
-	errands   sync.WaitGroup // dead letters on their way to the store
+	errands   sync.WaitGroup // dead letters on their way to the store; what is told when work begins
 	errand    func(func())   // begins one; a lane must not wait for it
 
 	inline func(ctx context.Context, id string) // of test kits, that have no goroutines: decides what waits for an instance
@@ -120,6 +120,7 @@ func (o *Orchestrator) Run(ctx context.Context) (err error) {
 		sweeper.Go(func() { o.sweeper.run(sweep) })
 		close(o.running)
 		o.logger.Info("Orchestrator is running", watermill.LogFields{"name": o.config.Name, "definitions": len(o.plans)})
+		o.errands.Go(func() { o.remind(work) })
 		select {
 		case <-ctx.Done():
 		case <-o.closing:

@@ -4,12 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/ThreeDotsLabs/watermill"
 	"github.com/google/go-cmp/cmp"
 	"github.com/stretchr/testify/require"
 
@@ -274,5 +276,62 @@ func TestForcedCompensationUndoesEverything(t *testing.T) {
 		require.True(t, slices.ContainsFunc(history, func(e saga.Entry) bool { return e.Verb == saga.ForceCompensate && e.To == string(clerkOff) }))
 		_, err = o.Operate(t.Context(), s.ID, force)
 		require.ErrorIs(t, err, saga.ErrRefused)
+	})
+}
+
+// Who is on duty hears when a saga begins to need attention, when it needs none any more, and, when a process begins, that some have
+// needed it for long.
+func TestAttentionIsToldFromItsBeginningToItsEnd(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var mended atomic.Bool
+		def := saga.Linear("stuck", saga.Do("pay", func(context.Context, rigData) error {
+			if !mended.Load() {
+				return errors.New("the bank is closed")
+			}
+			return nil
+		}).Pivot().Retry(compensation.Retry{First: time.Minute, Max: time.Minute, Alert: 2}))
+		store, seen, log := memory.NewStore(), &rigWatcher{}, watermill.NewCaptureLogger()
+		config := rigOf(def)
+		config.Observer = seen
+		o := runLogged(t, store, config, log)
+		for n := range 3 {
+			startSaga(t, def, o, fmt.Sprint(n), rigData{})
+		}
+		time.Sleep(10 * time.Minute)
+		require.Len(t, seen.of(saga.ObserveAttention), 3)
+		require.Empty(t, seen.of(saga.ObserveCalm))
+		messages := func(log *watermill.CaptureLoggerAdapter, level watermill.LogLevel, about string) (found []watermill.CapturedMessage) {
+			for _, m := range log.Captured()[level] {
+				if m.Msg == about {
+					found = append(found, m)
+				}
+			}
+			return found
+		}
+		const reminder, over = "Sagas need attention since before this process began", "Saga needs no attention any more"
+		require.Empty(t, messages(log, watermill.ErrorLogLevel, reminder))
+
+		require.NoError(t, o.Close())
+		log = watermill.NewCaptureLogger()
+		o = runLogged(t, store, config, log)
+		synctest.Wait()
+		told := messages(log, watermill.ErrorLogLevel, reminder)
+		require.Len(t, told, 1)
+		require.Equal(t, "3", told[0].Fields["count"])
+		require.Equal(t, "stuck", told[0].Fields["definition"])
+		require.ErrorContains(t, told[0].Err, "the bank is closed")
+
+		mended.Store(true)
+		waitSettled(t, def, o, "0")
+		waitSettled(t, def, o, "1")
+		waitSettled(t, def, o, "2")
+		require.Len(t, seen.of(saga.ObserveCalm), 3)
+		require.Len(t, messages(log, watermill.InfoLogLevel, over), 3)
+		require.NoError(t, o.Close())
+		log = watermill.NewCaptureLogger()
+		runLogged(t, store, config, log)
+		synctest.Wait()
+		require.Empty(t, messages(log, watermill.ErrorLogLevel, reminder))
 	})
 }

@@ -3,6 +3,7 @@ package saga
 import (
 	"context"
 	"errors"
+	"strconv"
 
 	"github.com/ThreeDotsLabs/watermill"
 )
@@ -11,6 +12,9 @@ import (
 func (o *Orchestrator) report(ctx context.Context, i *instance, s step) {
 	if s.alarms {
 		o.logger.Error("Saga needs attention", errors.New(s.next.attention), i.logFields())
+	}
+	if s.calms {
+		o.logger.Info("Saga needs no attention any more", i.logFields())
 	}
 	if o.config.Observer == nil {
 		return
@@ -39,6 +43,28 @@ func (o *Orchestrator) report(ctx context.Context, i *instance, s step) {
 	if s.alarms {
 		tell(ObserveAttention, func(ob *Observation) { ob.Reason = s.next.attention })
 	}
+	if s.calms {
+		tell(ObserveCalm, func(*Observation) {})
+	}
+}
+
+// remind logs that sagas have needed attention since before this process began: it will not say so of each by itself.
+func (o *Orchestrator) remind(ctx context.Context) {
+	const most = 100
+	stuck, err := o.store.List(ctx, Query{NeedsAttention: true, Limit: most})
+	if err != nil {
+		o.logger.Error("Saga: what needs attention could not be listed", err, nil)
+	}
+	if len(stuck) == 0 {
+		return
+	}
+	count := strconv.Itoa(len(stuck))
+	if len(stuck) == most {
+		count += " or more"
+	}
+	o.logger.Error("Sagas need attention since before this process began", errors.New(stuck[0].Attention), watermill.LogFields{
+		"count": count, "definition": stuck[0].Definition, "instance": stuck[0].ID, "key": stuck[0].Key, "state": stuck[0].State,
+	})
 }
 
 // logFaults logs what failed in functions of the definition's.

@@ -14,7 +14,7 @@ import (
 func TestReadmeSnippetsAreTested(t *testing.T) {
 	t.Parallel()
 	var tested strings.Builder
-	for _, name := range []string{"examples/trip/main.go", "saga/example_test.go", "saga/example_http_test.go", "saga/sagatest/stay_test.go"} {
+	for _, name := range []string{"examples/trip/main.go", "saga/example_test.go", "saga/example_http_test.go", "saga/sagatest/stay_test.go", "saga/operator/example_test.go"} {
 		text, err := os.ReadFile(name)
 		require.NoError(t, err)
 		tested.Write(text)
@@ -22,7 +22,7 @@ func TestReadmeSnippetsAreTested(t *testing.T) {
 	readme, err := os.ReadFile("README.md")
 	require.NoError(t, err)
 	snippets := regexp.MustCompile("(?s)```go\n(.*?)```").FindAllSubmatch(readme, -1)
-	require.GreaterOrEqual(t, len(snippets), 8)
+	require.GreaterOrEqual(t, len(snippets), 9)
 	for _, s := range snippets {
 		require.True(t, strings.Contains(tested.String(), string(s[1])), "the README shows code that no test runs:\n%s", s[1])
 	}

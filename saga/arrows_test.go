@@ -63,6 +63,8 @@ func mayImport(from, to string) bool {
 		return false
 	case top == "statemachine" || top == "compensation" || top == "idempotency":
 		return false
+	case from == "saga/operator":
+		return ours && to == "saga"
 	case top == "saga" && ours:
 		return slices.Contains([]string{"statemachine", "compensation", "idempotency"}, to) || strings.HasPrefix(to, "saga/internal/")
 	case top == "saga":

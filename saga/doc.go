@@ -127,13 +127,15 @@
 // marks it as done by hand or as rejected (somebody has looked: it did not happen), edits the data, moves a timer, drops an event that
 // waits or forces compensation; who and why are kept in the history, and so is what was given, dropped or replaced. Operate needs an
 // orchestrator that runs, as what follows may be a step, or a message; so put it behind a call of the service itself: a program of its own
-// is one more worker, which needs the service's transport, definitions and Name. The others only read.
+// is one more worker, which needs the service's transport, definitions and Name. The others only read. Package operator has these calls
+// ready, for a service to mount.
 //
 // A settled saga, too, may need attention (a pivot that succeeded after the saga had gone on without it), and [Clean] leaves it. One that
 // waits for an event that never comes needs none: a Query for Unsettled with IdleFor finds it. A command whose step is skipped, or
 // marked as rejected, may still lie in the broker: see first that its participant will not handle it any more.
 //
-// When a saga begins to need attention that is logged as an error, and an [Observer] hears of it. Messages that no instance could be
+// When a saga begins to need attention that is logged as an error, and when it needs none any more as information; an [Observer] hears of
+// both. A process that begins logs how many there are already. Messages that no instance could be
 // given are dead letters: [Orchestrator.DeadLetters] shows them and why, [Orchestrator.RemoveDeadLetters] removes those that have been
 // seen to.
 //

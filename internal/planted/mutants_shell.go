@@ -122,4 +122,22 @@ var shellMutants = []mutant{
 		}},
 		"saga", "TestSubscriberThatEndsIsReplaced",
 	},
+	{
+		"operator not asked who", "whoever comes may skip steps",
+		"saga/operator/handler.go", []edit{{
+			`if err == nil && who == "" {`,
+			`if PLANTED {
+				err, who = nil, "somebody"
+			} else if err == nil && who == "" {`,
+		}},
+		"saga/operator", "TestOperatorLetsIn",
+	},
+	{
+		"end of attention not told", "who is on duty goes on looking for what is over",
+		"saga/lane_batch.go", []edit{{
+			`calms: d.next.attention == "" && g.inst.attention != ""`,
+			`calms: d.next.attention == "" && g.inst.attention != "" && !PLANTED`,
+		}},
+		"saga", "TestAttentionIsToldFromItsBeginningToItsEnd",
+	},
 }

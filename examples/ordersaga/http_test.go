@@ -13,6 +13,7 @@ import (
 
 	"github.com/sagamill/sagamill/examples/ordersaga/app"
 	"github.com/sagamill/sagamill/examples/ordersaga/client"
+	"github.com/sagamill/sagamill/examples/ordersaga/inventory"
 	"github.com/sagamill/sagamill/examples/ordersaga/order"
 	"github.com/sagamill/sagamill/examples/ordersaga/outside"
 	"github.com/sagamill/sagamill/examples/ordersaga/signature"
@@ -312,6 +313,37 @@ func TestAdminCalls(t *testing.T) {
 	guarded.ask(200, "GET", "/v1/stock/phone", nil)
 }
 
+// An operator finds an order and what happened to it, and gives it up for its customer.
+func TestOperatorsCalls(t *testing.T) {
+	t.Parallel()
+	s := open(t, func(c *app.Config) { c.AdminToken = "s3cret" })
+	token := []string{"Authorization", "Bearer s3cret"}
+	s.ask(200, "PUT", "/v1/stock/phone", []byte(`{"available": 10}`), token...)
+	v := s.placed("k")
+	at := "/admin/sagas/" + v.ID
+	found := s.ask(200, "GET", "/admin/sagas/?definition=order&key=default/"+v.ID, nil, token...)
+	require.Contains(t, string(found.Body), v.ID)
+	history := s.ask(200, "GET", at+"/history?format=text", nil, token...)
+	require.Contains(t, string(history.Body), "CREATED -> RESERVED on checkout-initiated")
+
+	operation := []byte(`{"verb": "force-compensate", "to": "CANCELLED", "why": "ordered by mistake"}`)
+	for _, call := range [][2]string{{"GET", "/admin/sagas/"}, {"GET", at}, {"POST", at + "/operations"}} {
+		s.ask(401, call[0], call[1], operation, "Operator", "ann")
+	}
+	s.ask(403, "POST", at+"/operations", operation, token...)
+	s.ask(200, "POST", at+"/operations", operation, append(token, "Operator", "ann")...)
+	s.until(v.ID, order.Cancelled)
+	stock, err := s.Stock(s.ctx(), "phone")
+	require.NoError(t, err)
+	require.Equal(t, inventory.Stock{Available: 10}, stock)
+	history = s.ask(200, "GET", at+"/history?format=text", nil, token...)
+	require.Contains(t, string(history.Body), "force-compensate to CANCELLED by ann: ordered by mistake")
+
+	open := open(t).stocked(1)
+	open.ask(200, "GET", "/admin/sagas/", nil)
+	open.ask(403, "GET", "/admin/sagas/", nil, "X-Forwarded-For", "203.0.113.7")
+}
+
 func TestSurroundings(t *testing.T) {
 	t.Parallel()
 	s := open(t).stocked(10)
@@ -320,6 +352,7 @@ func TestSurroundings(t *testing.T) {
 	s.ask(200, "GET", "/readyz", nil)
 	metrics, err := s.Do(s.ctx(), "GET", "/metrics", nil)
 	require.NoError(t, err)
+	require.Contains(t, string(metrics.Body), "\nsaga_attention 0\n")
 	require.Contains(t, string(metrics.Body), `saga_observations_total{outcome="succeeded",what="command"}`)
 	s.ask(404, "GET", "/nowhere", nil)
 	a := s.ask(405, "DELETE", "/v1/orders", nil)

@@ -2,6 +2,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"crypto/subtle"
 	"errors"
@@ -17,11 +18,14 @@ import (
 	"github.com/sagamill/sagamill/examples/ordersaga/order"
 	"github.com/sagamill/sagamill/examples/ordersaga/payment"
 	"github.com/sagamill/sagamill/idempotency"
+	"github.com/sagamill/sagamill/saga"
+	"github.com/sagamill/sagamill/saga/operator"
 )
 
 // Services are what there is to serve. What this process does not run is nil; calls for it are answered 404.
 type Services struct {
 	Orders    *order.Service
+	Sagas     *saga.Orchestrator // the orders', for operators
 	Inventory *inventory.Inventory
 	Payment   *payment.Payment
 	Metrics   http.Handler
@@ -66,6 +70,20 @@ func Handler(s Services) (http.Handler, error) {
 		route("POST /webhooks/warehouse", a.warehouseWebhook)
 		route("POST /webhooks/carrier", a.carrierWebhook)
 	}
+	if s.Sagas != nil {
+		desk, err := operator.Handler(s.Sagas, operator.Config{Who: operatorOf, Logger: s.Logger})
+		if err != nil {
+			return nil, err
+		}
+		desk = http.StripPrefix("/admin/sagas", desk)
+		route("/admin/sagas/", func(w http.ResponseWriter, r *http.Request) error {
+			if err := a.admin(w, r); err != nil {
+				return err
+			}
+			desk.ServeHTTP(w, r)
+			return nil
+		})
+	}
 	if s.Payment != nil {
 		route("GET /v1/orders/{id}/payment", a.ledger)
 	}
@@ -97,6 +115,8 @@ func (a *api) serve(h handle) http.Handler {
 		p := problemOf(err)
 		if p.Status >= 500 && r.Context().Err() == nil {
 			a.Logger.ErrorContext(r.Context(), "request failed", "method", r.Method, "path", r.URL.Path, "error", err)
+		} else if strings.HasPrefix(r.URL.Path, "/webhooks/") { // whoever sends them is not at a screen
+			a.Logger.WarnContext(r.Context(), "webhook refused", "path", r.URL.Path, "status", p.Status, "error", err)
 		}
 		if p.Status == http.StatusServiceUnavailable {
 			w.Header().Set("Retry-After", "1")
@@ -169,7 +189,16 @@ func read(w http.ResponseWriter, r *http.Request, v any) error {
 	return nil
 }
 
-// admin tells whether the caller may change the stock.
+// operatorOf names the person who looks after sagas: whoever has the admin token says who it is. To look, nobody needs a name.
+func operatorOf(r *http.Request) (string, error) {
+	name := r.Header.Get("Operator")
+	if name == "" && r.Method != http.MethodGet {
+		return "", errors.New("say who you are, for the history: Operator: your name")
+	}
+	return cmp.Or(name, "somebody"), nil
+}
+
+// admin tells whether the caller may change the stock, and see to sagas.
 func (a *api) admin(w http.ResponseWriter, r *http.Request) error {
 	if a.AdminToken == "" {
 		// A proxy, or a page whose name was rebound, comes from loopback as well; neither calls us by that name.

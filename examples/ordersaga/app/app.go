@@ -283,7 +283,8 @@ func (a *App) startOrder(ctx context.Context) error {
 	if err := a.run(Order, o); err != nil {
 		return err
 	}
-	a.services.Orders = order.NewService(o, lifecycle, book)
+	a.metrics.attention(o)
+	a.services.Orders, a.services.Sagas = order.NewService(o, lifecycle, book), o
 	a.checks = append(a.checks, a.services.Orders.Ready)
 	a.everyMinute("idempotency keys", func(ctx context.Context, limit int) (int, error) { // but not while the order lives that they began
 		return a.stores.keys.Expire(ctx, limit, o.Live)

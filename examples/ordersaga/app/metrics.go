@@ -2,7 +2,9 @@ package app
 
 import (
 	"context"
+	"math"
 	"net/http"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -43,6 +45,21 @@ func newMetrics() *metrics {
 	m.registry.MustRegister(m.seen, m.settled, m.steps, m.commits, m.batches, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
+}
+
+// attention shows how many of the orchestrator's sagas need some, whenever the metrics are asked for.
+func (m *metrics) attention(o *saga.Orchestrator) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "saga_attention", Help: "Sagas that a person should look at; a thousand may be more. NaN: the store does not answer.",
+	}, func() float64 {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		stuck, _, err := o.List(ctx, saga.Query{NeedsAttention: true, Limit: 1000})
+		if err != nil {
+			return math.NaN()
+		}
+		return float64(len(stuck))
+	}))
 }
 
 // Observe implements saga.Observer.

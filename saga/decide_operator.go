@@ -116,7 +116,7 @@ func (t *turn) byHand(op operation) error {
 		return fmt.Errorf("step %s is retriable: no row says what follows if it is rejected", op.step)
 	case op.verb == MarkRejected:
 		e.Reject(op.why)
-		t.rejected(e.Step, op.why)
+		t.rejected(e.Step, fmt.Sprintf("%s: %s: %s", MarkRejected, op.who, op.why))
 	case undo:
 		e.Undo()
 	default:

@@ -249,7 +249,7 @@ func (s *script) changes() []string {
 	var lines []string
 	for _, a := range [][2]string{
 		{"state", state}, {"data", string(s.inst.data)}, {"ledger", s.ledger()}, {"waiting", s.waiting()},
-		{"timers", s.timerLine()}, {"outbox", s.outbox()}, {"attention", s.inst.attention},
+		{"timers", s.timerLine()}, {"outbox", s.outbox()}, {"cause", s.inst.Cause}, {"attention", s.inst.attention},
 	} {
 		if s.shown[a[0]] != a[1] {
 			lines = append(lines, fmt.Sprintf("%-9s %s", a[0], cmpOr(a[1], "-")))

@@ -94,7 +94,7 @@ func reason(i saga.Instance) string {
 	}
 	for _, e := range i.Steps { // a participant's "no" is told without the step's name
 		if why, ok := strings.CutPrefix(i.Cause, e.Step+": "); ok {
-			if strings.HasPrefix(why, "given up after ") {
+			if strings.HasPrefix(why, "given up after ") || strings.HasPrefix(why, string(saga.MarkRejected)) {
 				return "a service of ours did not answer"
 			}
 			return why

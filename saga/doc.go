@@ -135,7 +135,8 @@
 // marked as rejected, may still lie in the broker: see first that its participant will not handle it any more.
 //
 // When a saga begins to need attention that is logged as an error, and when it needs none any more as information; an [Observer] hears of
-// both. A process that begins logs how many there are already. Messages that no instance could be
+// both. A process that begins logs how many there are already. While the store or the broker is away, that is logged when it begins, every half
+// minute, and when it is over. Messages that no instance could be
 // given are dead letters: [Orchestrator.DeadLetters] shows them and why, [Orchestrator.RemoveDeadLetters] removes those that have been
 // seen to.
 //

@@ -83,7 +83,7 @@ type step struct {
 func (l *lane) process(ctx context.Context, groups []*group) {
 	defer l.done(ctx, groups)
 	if err := l.load(ctx, groups); err != nil {
-		l.o.failing(ctx, "load", err)
+		l.o.away(ctx, "load", err)
 		l.later(groups)
 		return
 	}
@@ -113,8 +113,10 @@ func (l *lane) commit(ctx context.Context, ready []*group) {
 	}
 	verdicts, err := l.o.store.Commit(ctx, transitions)
 	if err != nil {
-		l.o.failing(ctx, "commit", err)
+		l.o.away(ctx, "commit", err)
 		verdicts = l.readBack(ctx, ready)
+	} else {
+		l.o.works("commit")
 	}
 	l.o.observe(ctx, Observation{What: ObserveCommit, Count: len(ready), Duration: time.Since(began)})
 	for k, g := range ready {
@@ -160,6 +162,7 @@ func (l *lane) load(ctx context.Context, groups []*group) error {
 	if err != nil {
 		return err
 	}
+	l.o.works("load")
 	for _, r := range records {
 		g := byID[r.ID]
 		g.read = true
@@ -416,9 +419,10 @@ func (l *lane) rest(ctx context.Context, groups []*group) {
 		return
 	}
 	if err := l.o.store.Touch(ctx, touches); err != nil {
-		l.o.failing(ctx, "touch", err) // the wake-up time is early: the next sweep corrects it
+		l.o.away(ctx, "touch", err) // the wake-up time is early: the next sweep corrects it
 		return
 	}
+	l.o.works("touch")
 	for _, t := range touches {
 		if t.Wake >= 0 {
 			l.o.sweeper.poke(t.Wake)

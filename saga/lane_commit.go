@@ -17,9 +17,10 @@ func (l *lane) readBack(ctx context.Context, groups []*group) []Verdict {
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
 		verdicts, err := l.tryReadBack(ctx, groups)
 		if err == nil {
+			l.o.works("read back")
 			return verdicts
 		}
-		l.o.failing(ctx, "read back", err)
+		l.o.away(ctx, "read back", err)
 		if !pause(ctx, wait) {
 			return make([]Verdict, len(groups))
 		}

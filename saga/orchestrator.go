@@ -38,6 +38,7 @@ type Orchestrator struct {
 	publisher *publisher
 	sweeper   *sweeper
 	watch     *watch
+	outages   outages
 	errands   sync.WaitGroup // dead letters on their way to the store; what is told when work begins
 	errand    func(func())   // begins one; a lane must not wait for it
 
@@ -332,7 +333,7 @@ func (o *Orchestrator) observe(ctx context.Context, ob Observation) {
 	o.config.Observer.Observe(ctx, ob)
 }
 
-// failing reports an error of the surroundings, after which the work is tried again.
+// failing reports an error after which the work is tried again, and which is one instance's or one subscription's.
 func (o *Orchestrator) failing(ctx context.Context, what string, err error) {
 	o.logger.Error("Saga: "+what+" failed, trying again", err, nil)
 	o.observe(ctx, Observation{What: ObserveError, Outcome: what, Reason: err.Error()})

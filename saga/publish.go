@@ -122,9 +122,10 @@ func (p *publisher) publish(ctx context.Context, topic string, batch []outbound)
 		msgs[k] = m.msg
 	}
 	if err := p.send(topic, msgs); err != nil {
-		p.o.failing(ctx, "publish to "+topic, err)
+		p.o.away(ctx, "publish to "+topic, err)
 		return
 	}
+	p.o.works("publish to " + topic)
 	for _, m := range batch {
 		if m.oneway {
 			p.o.intake.add(&job{id: m.instance, in: input{published: []string{m.id}}})

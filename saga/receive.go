@@ -215,9 +215,10 @@ func (o *Orchestrator) persist(ctx context.Context, what string, do func() error
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
 		err := do()
 		if err == nil || errors.Is(err, ErrNotFound) || errors.Is(err, ErrInputConflict) {
+			o.works(what)
 			return err
 		}
-		o.failing(ctx, what, err)
+		o.away(ctx, what, err)
 		select {
 		case <-time.After(wait):
 		case <-o.closing:

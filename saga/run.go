@@ -320,8 +320,10 @@ func (r *runner) renewOnce(ctx context.Context) {
 		return
 	}
 	if err := r.o.store.Touch(ctx, touches); err != nil {
-		r.o.failing(ctx, "renew leases", err)
+		r.o.away(ctx, "renew leases", err)
+		return
 	}
+	r.o.works("renew leases")
 }
 
 // release gives up the leases of steps that were begun and will not be run here, so that nobody has to wait until they are over. It is

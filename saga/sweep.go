@@ -101,10 +101,11 @@ func (s *sweeper) once(ctx context.Context) time.Duration {
 	records, next, err := s.o.store.Claim(ctx, Claim{Definitions: definitions, Limit: min(room, s.o.config.MaxBatch), Hold: s.o.config.Lease})
 	if err != nil {
 		if ctx.Err() == nil {
-			s.o.failing(ctx, "claim", err)
+			s.o.away(ctx, "claim", err)
 		}
 		return s.o.config.PollInterval
 	}
+	s.o.works("claim")
 	if len(records) > 0 {
 		s.o.logger.Debug("Found instances that are due", watermill.LogFields{"count": len(records)})
 	}

@@ -284,6 +284,7 @@ func TestWebhooksAreBelievedAsFarAsTheyAgree(t *testing.T) {
 	tell(404, "warehouse", client.PackedOf("nobodys", "w"))
 	tell(400, "warehouse", with(client.PackedOf(v.ID, "w"), "type", "lost"))
 	tell(404, "carrier", client.ScanOf("nobodys", "c"))
+	require.Contains(t, s.log.String(), `level=WARN msg="webhook refused" path=/webhooks/carrier status=404`)
 	tell(400, "carrier", with(client.ScanOf(v.ID, "c"), "type", "lost"))
 	tell(200, "payment", payment())
 	tell(200, "payment", payment())
@@ -321,13 +322,13 @@ func TestOperatorsCalls(t *testing.T) {
 	s.ask(200, "PUT", "/v1/stock/phone", []byte(`{"available": 10}`), token...)
 	v := s.placed("k")
 	at := "/admin/sagas/" + v.ID
-	found := s.ask(200, "GET", "/admin/sagas/?definition=order&key=default/"+v.ID, nil, token...)
+	found := s.ask(200, "GET", "/admin/sagas?definition=order&key=default/"+v.ID, nil, token...)
 	require.Contains(t, string(found.Body), v.ID)
 	history := s.ask(200, "GET", at+"/history?format=text", nil, token...)
 	require.Contains(t, string(history.Body), "CREATED -> RESERVED on checkout-initiated")
 
 	operation := []byte(`{"verb": "force-compensate", "to": "CANCELLED", "why": "ordered by mistake"}`)
-	for _, call := range [][2]string{{"GET", "/admin/sagas/"}, {"GET", at}, {"POST", at + "/operations"}} {
+	for _, call := range [][2]string{{"GET", "/admin/sagas"}, {"GET", at}, {"POST", at + "/operations"}} {
 		s.ask(401, call[0], call[1], operation, "Operator", "ann")
 	}
 	s.ask(403, "POST", at+"/operations", operation, token...)
@@ -340,8 +341,8 @@ func TestOperatorsCalls(t *testing.T) {
 	require.Contains(t, string(history.Body), "force-compensate to CANCELLED by ann: ordered by mistake")
 
 	open := open(t).stocked(1)
-	open.ask(200, "GET", "/admin/sagas/", nil)
-	open.ask(403, "GET", "/admin/sagas/", nil, "X-Forwarded-For", "203.0.113.7")
+	open.ask(200, "GET", "/admin/sagas", nil)
+	open.ask(403, "GET", "/admin/sagas", nil, "X-Forwarded-For", "203.0.113.7")
 }
 
 func TestSurroundings(t *testing.T) {

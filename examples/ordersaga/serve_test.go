@@ -4,6 +4,8 @@ import (
 	"context"
 	"log/slog"
 	"path/filepath"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -21,7 +23,26 @@ const secret = "whsec_test"
 type shop struct {
 	*client.Client
 	*app.App
-	t *testing.T
+	t   *testing.T
+	log *logged
+}
+
+// logged is what a shop has logged.
+type logged struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *logged) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
 }
 
 // open opens a shop on a file of its own. Nothing happens outside by itself, unless the configuration is changed.
@@ -35,10 +56,11 @@ func open(t *testing.T, change ...func(*app.Config)) *shop {
 	for _, c := range change {
 		c(&config)
 	}
-	a, err := app.Start(t.Context(), config, slog.New(slog.DiscardHandler))
+	log := &logged{}
+	a, err := app.Start(t.Context(), config, slog.New(slog.NewTextHandler(log, nil)))
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, a.Close()) })
-	return &shop{Client: &client.Client{URL: a.URL, Secret: secret}, App: a, t: t}
+	return &shop{Client: &client.Client{URL: a.URL, Secret: secret}, App: a, t: t, log: log}
 }
 
 func (s *shop) ctx() context.Context {

@@ -75,8 +75,8 @@ func Handler(s Services) (http.Handler, error) {
 		if err != nil {
 			return nil, err
 		}
-		desk = http.StripPrefix("/admin/sagas", desk)
-		route("/admin/sagas/", func(w http.ResponseWriter, r *http.Request) error {
+		desk = http.StripPrefix("/admin", desk)
+		route("/admin/", func(w http.ResponseWriter, r *http.Request) error {
 			if err := a.admin(w, r); err != nil {
 				return err
 			}

@@ -343,6 +343,11 @@ func (o *Orchestrator) List(ctx context.Context, q Query) (page []Instance, next
 	if q.Limit <= 0 {
 		q.Limit = 100
 	}
+	for _, text := range []string{q.Definition, q.KeyPrefix, q.State, q.After} {
+		if storableText(text) != text {
+			return nil, "", fmt.Errorf("%w: a query for %q, which is nothing that a database would keep", ErrInvalid, text)
+		}
+	}
 	records, err := o.store.List(ctx, q)
 	if err != nil {
 		return nil, "", fmt.Errorf("saga: list: %w", err)
@@ -387,6 +392,9 @@ func (o *Orchestrator) DeadLetters(ctx context.Context, after string, limit int)
 	if limit <= 0 {
 		limit = 100
 	}
+	if storableText(after) != after {
+		return nil, fmt.Errorf("%w: dead letters after %q, which is nothing that a database would keep", ErrInvalid, after)
+	}
 	return o.store.DeadLetters(ctx, after, limit)
 }
 
@@ -403,8 +411,8 @@ func (o *Orchestrator) RemoveDeadLetters(ctx context.Context, ids ...string) (in
 // Operation is what a person does to an instance by hand. Who and Why are kept in its history.
 type Operation struct {
 	Verb Verb
-	Who  string // required
-	Why  string // required
+	Who  string // required, up to 255 bytes
+	Why  string // required, up to 1024 bytes
 
 	Step  string        // RetryNow, SkipStep, MarkDone, MarkRejected
 	Data  any           // EditData: the new data; MarkDone: the step's result, or nil. Of the declared type, or bytes as the codec writes them
@@ -430,8 +438,11 @@ func encodedData(data any) ([]byte, bool) {
 // RefusedError, and changes nothing. Like Start and Send it waits until the orchestrator runs, for what follows may be a step.
 func (o *Orchestrator) Operate(ctx context.Context, id string, op Operation) (after Instance, err error) {
 	defer func() { o.badCall(ctx, "", id, string(op.Verb), err) }()
-	if op.Who == "" || op.Why == "" {
-		return Instance{}, fmt.Errorf("%w: %s needs Who and Why: they are kept in the history", ErrInvalid, op.Verb)
+	if !storable(op.Who, maxName) || !storable(op.Why, maxReason) {
+		return Instance{}, fmt.Errorf("%w: %s needs Who and Why (up to %d and %d bytes of UTF-8): they are kept in the history", ErrInvalid, op.Verb, maxName, maxReason)
+	}
+	if op.In < 0 {
+		return Instance{}, fmt.Errorf("%w: %s to %s ago: In is not negative", ErrInvalid, op.Verb, -op.In)
 	}
 	in := operation{verb: op.Verb, who: op.Who, why: op.Why, step: op.Step, timer: op.Timer, in: op.In, source: op.Source, inputID: op.ID, toState: op.To}
 	if data, encoded := encodedData(op.Data); encoded {

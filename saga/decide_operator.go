@@ -149,8 +149,8 @@ func (t *turn) moveTimer(op operation) error {
 				return fmt.Errorf("timer %s guards an attempt that may be under way", op.timer)
 			}
 			t.inst.dropTimers(func(o timer) bool { return o == tm })
-			t.entry.Timer, t.entry.In = op.timer, max(op.in, 0)
-			tm.In, tm.Due, tm.Ripe = max(op.in, 0), time.Time{}, false
+			t.entry.Timer, t.entry.In = op.timer, op.in
+			tm.In, tm.Due, tm.Ripe = op.in, time.Time{}, false
 			t.timer(tm)
 			return nil
 		}

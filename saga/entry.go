@@ -75,7 +75,7 @@ type Judgement struct {
 // String tells an entry to a person, in a line: when it was, what came, and what followed from it.
 func (e Entry) String() string {
 	what := strings.Map(func(r rune) rune { // names, IDs and reasons come from everywhere
-		if unicode.IsControl(r) {
+		if !unicode.IsGraphic(r) {
 			return ' '
 		}
 		return r
@@ -128,9 +128,6 @@ func (e Entry) came() string {
 func (e Entry) object(step string) (object string) {
 	if e.Step != "" {
 		object += " " + step
-	}
-	if e.Event != "" {
-		object += fmt.Sprintf(" %s %s of %s", e.Event, e.InputID, e.Source)
 	}
 	if e.Timer != "" {
 		object += fmt.Sprintf(" %s to %s from now", e.Timer, e.In)

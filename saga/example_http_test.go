@@ -25,7 +25,7 @@ var signUp = saga.Linear("sign-up",
 			return errors.New("no address")
 		}
 		return nil
-	}).Retriable().Retry(compensation.Retry{First: time.Millisecond, Max: time.Millisecond, Alert: 3}),
+	}).Retriable().Retry(compensation.Retry{First: time.Hour, Max: time.Hour, Alert: 1}),
 )
 
 // placeSignup starts a saga for a request, once for each Idempotency-Key.
@@ -96,11 +96,7 @@ func ExampleOrchestrator_Operate() {
 	for _, i := range stuck {
 		fmt.Println(i.Key, "needs attention")
 		operation := saga.Operation{Verb: saga.SkipStep, Step: "welcome", Who: "ann", Why: "there is no address"}
-		for {
-			if _, err = o.Operate(ctx, i.ID, operation); !errors.Is(err, saga.ErrRefused) {
-				break // refused while an attempt is under way
-			}
-		}
+		_, err = o.Operate(ctx, i.ID, operation) // a *saga.RefusedError says why, if it makes no sense now: an attempt is under way, say
 		must(err)
 	}
 	done, err := signUp.Wait(ctx, o, "nobody")

@@ -121,7 +121,7 @@ func (o *Orchestrator) Run(ctx context.Context) (err error) {
 		sweeper.Go(func() { o.sweeper.run(sweep) })
 		close(o.running)
 		o.logger.Info("Orchestrator is running", watermill.LogFields{"name": o.config.Name, "definitions": len(o.plans)})
-		o.errands.Go(func() { o.remind(work) })
+		o.errands.Go(func() { o.remind(sweep) })
 		select {
 		case <-ctx.Done():
 		case <-o.closing:

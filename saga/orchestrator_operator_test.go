@@ -295,11 +295,11 @@ func TestAttentionIsToldFromItsBeginningToItsEnd(t *testing.T) {
 		config := rigOf(def)
 		config.Observer = seen
 		o := runLogged(t, store, config, log)
-		for n := range 3 {
+		for n := range 100 {
 			startSaga(t, def, o, fmt.Sprint(n), rigData{})
 		}
 		time.Sleep(10 * time.Minute)
-		require.Len(t, seen.of(saga.ObserveAttention), 3)
+		require.Len(t, seen.of(saga.ObserveAttention), 100)
 		require.Empty(t, seen.of(saga.ObserveCalm))
 		messages := func(log *watermill.CaptureLoggerAdapter, level watermill.LogLevel, about string) (found []watermill.CapturedMessage) {
 			for _, m := range log.Captured()[level] {
@@ -318,16 +318,16 @@ func TestAttentionIsToldFromItsBeginningToItsEnd(t *testing.T) {
 		synctest.Wait()
 		told := messages(log, watermill.ErrorLogLevel, reminder)
 		require.Len(t, told, 1)
-		require.Equal(t, "3", told[0].Fields["count"])
+		require.Equal(t, "100 or more", told[0].Fields["count"])
 		require.Equal(t, "stuck", told[0].Fields["definition"])
 		require.ErrorContains(t, told[0].Err, "the bank is closed")
 
 		mended.Store(true)
-		waitSettled(t, def, o, "0")
-		waitSettled(t, def, o, "1")
-		waitSettled(t, def, o, "2")
-		require.Len(t, seen.of(saga.ObserveCalm), 3)
-		require.Len(t, messages(log, watermill.InfoLogLevel, over), 3)
+		for n := range 100 {
+			waitSettled(t, def, o, fmt.Sprint(n))
+		}
+		require.Len(t, seen.of(saga.ObserveCalm), 100)
+		require.Len(t, messages(log, watermill.InfoLogLevel, over), 100)
 		require.NoError(t, o.Close())
 		log = watermill.NewCaptureLogger()
 		runLogged(t, store, config, log)

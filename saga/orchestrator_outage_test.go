@@ -1,6 +1,7 @@
 package saga_test
 
 import (
+	"context"
 	"fmt"
 	"testing"
 	"testing/synctest"
@@ -72,5 +73,26 @@ func TestOutageOfTheStoreIsToldShortly(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		store.away.Store(false)
 		require.Greater(t, len(log.Captured()[watermill.ErrorLogLevel]), before, "the next outage is told at once")
+	})
+}
+
+// unlisted is a store whose List does not answer.
+type unlisted struct{ saga.Store }
+
+func (unlisted) List(ctx context.Context, _ saga.Query) ([]saga.Record, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// What is only told when a process begins does not hold it up when it ends.
+func TestCloseDoesNotWaitForWhatIsToldAtTheBeginning(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		log := watermill.NewCaptureLogger()
+		o := runLogged(t, unlisted{memory.NewStore()}, rigOf(clerk(&rigWorld{})), log)
+		began := time.Now()
+		require.NoError(t, o.Close())
+		require.Zero(t, time.Since(began))
+		require.Empty(t, log.Captured()[watermill.ErrorLogLevel])
 	})
 }

@@ -52,7 +52,7 @@ func (o *Orchestrator) report(ctx context.Context, i *instance, s step) {
 func (o *Orchestrator) remind(ctx context.Context) {
 	const most = 100
 	stuck, err := o.store.List(ctx, Query{NeedsAttention: true, Limit: most})
-	if err != nil {
+	if err != nil && ctx.Err() == nil {
 		o.logger.Error("Saga: what needs attention could not be listed", err, nil)
 	}
 	if len(stuck) == 0 {

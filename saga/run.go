@@ -250,10 +250,13 @@ func call(ctx context.Context, f localFunc, c Codec, data []byte, step string) (
 	return f(ctx, c, data)
 }
 
-// shorten keeps reasons to a size that can be stored with every instance, and to what databases take for text.
+// maxReason is how many bytes of a reason are kept: they are stored with every instance.
+const maxReason = 1024
+
+// shorten keeps reasons to that, and to what databases take for text.
 func shorten(s string) string {
-	if len(s) > 1024 {
-		s = s[:1024] + "..."
+	if len(s) > maxReason {
+		s = s[:maxReason] + "..."
 	}
 	return storableText(s)
 }

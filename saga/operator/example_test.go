@@ -30,7 +30,7 @@ func ExampleHandler() {
 	signUp := saga.Linear("sign-up",
 		saga.Do("create-account", func(context.Context, signup) error { return nil }).Pivot(),
 		saga.Do("welcome", func(context.Context, signup) error { return errors.New("no address") }).
-			Retriable().Retry(compensation.Retry{First: time.Millisecond, Max: time.Millisecond, Alert: 3}),
+			Retriable().Retry(compensation.Retry{First: time.Hour, Max: time.Hour, Alert: 1}),
 	)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
@@ -46,9 +46,9 @@ func ExampleHandler() {
 	mux := http.NewServeMux()
 	desk, err := operator.Handler(o, operator.Config{Who: onDuty})
 	must(err)
-	mux.Handle("/sagas/", http.StripPrefix("/sagas", desk))
+	mux.Handle("/operator/", http.StripPrefix("/operator", desk))
 
-	r := httptest.NewRequest("POST", "/sagas/"+started.ID+"/operations", strings.NewReader(
+	r := httptest.NewRequest("POST", "/operator/sagas/"+started.ID+"/operations", strings.NewReader(
 		`{"verb": "skip-step", "step": "welcome", "why": "there is no address"}`))
 	r.SetBasicAuth("ann", "s3cret")
 	w := httptest.NewRecorder()

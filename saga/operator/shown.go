@@ -169,12 +169,12 @@ func (p payload) MarshalJSON() ([]byte, error) {
 	switch {
 	case len(p) == 0:
 		return []byte("null"), nil
+	case !utf8.Valid(p):
+		return json.Marshal([]byte(p))
 	case json.Valid(p):
 		return p, nil
-	case utf8.Valid(p):
-		return json.Marshal(string(p))
 	}
-	return json.Marshal([]byte(p))
+	return json.Marshal(string(p))
 }
 
 // String is the payload for a terminal.

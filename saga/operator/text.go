@@ -2,6 +2,7 @@ package operator
 
 import (
 	"fmt"
+	"net/url"
 	"regexp"
 	"strings"
 	"text/tabwriter"
@@ -19,7 +20,7 @@ func (p page) String() string {
 			row(s.ID, fmt.Sprintf("%s v%d", s.Definition, s.Version), s.Key, s.where(), when(s.UpdatedAt), s.Attention)
 		}
 		if p.Next != "" {
-			row("more: after=" + p.Next)
+			row("more: after=" + url.QueryEscape(p.Next))
 		}
 	})
 }
@@ -101,7 +102,7 @@ func (l letters) String() string {
 			row(d.ID, d.Topic, when(d.At), d.Reason, d.Payload)
 		}
 		if l.Next != "" {
-			row("more: after=" + l.Next)
+			row("more: after=" + url.QueryEscape(l.Next))
 		}
 	})
 }
@@ -140,10 +141,10 @@ func table(fill func(row func(cells ...any))) string {
 
 var atLineEnds = regexp.MustCompile(`(?m) +$`)
 
-// printable leaves out what would move a terminal's cursor: reasons and keys come from everywhere.
+// printable leaves out what would move a terminal's cursor, or turn its text around: reasons and keys come from everywhere.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
+		if !unicode.IsGraphic(r) {
 			return ' '
 		}
 		return r

@@ -13,8 +13,16 @@ import (
 // checkStep looks at a step by itself.
 func (c *compiler) checkStep(s *stepPlan) {
 	c.checkName("a step", s.name)
+	if strings.Contains(s.name, "/") {
+		c.faultf("step %q: a step's name has no \"/\", which stands between it and its run, and its undo", s.name)
+	}
 	for _, f := range s.faults {
 		c.faultf("step %q: %s", s.name, f)
+	}
+	for _, what := range s.carries {
+		for _, f := range what.losses() {
+			c.faultf("step %q: %s", s.name, f)
+		}
 	}
 	if !s.action.exists() {
 		c.faultf("step %q has no action: its function is nil", s.name)
@@ -41,6 +49,13 @@ func (c *compiler) checkStep(s *stepPlan) {
 		e := s.effect(undo)
 		if err := e.retry.Validate(); err != nil {
 			c.faultf("step %q: %s", s.name, strings.ReplaceAll(err.Error(), "\n", "; "))
+		}
+		if e.command != nil {
+			for _, what := range e.command.carries {
+				for _, f := range what.losses() {
+					c.faultf("step %q: %s", s.name, f)
+				}
+			}
 		}
 		if p := e.command; p != nil && (p.name == "" || p.topic == "" || p.request == nil) {
 			c.faultf("step %q: a command needs a name, a topic and a function that makes it", s.name)

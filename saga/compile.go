@@ -1,8 +1,6 @@
 package saga
 
 import (
-	"encoding"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
@@ -34,7 +32,9 @@ func compile[S, E ~string, D any](spec Spec[S, E, D]) (*plan, error) {
 	if len(spec.Succeeded)+len(spec.Failed) == 0 {
 		c.faultf("there is no end: name the final states in Succeeded and Failed")
 	}
-	c.checkData(reflect.TypeFor[D]())
+	for _, f := range carry[D]("the data type").losses() {
+		c.faultf("%s", f)
+	}
 	for _, e := range spec.Events {
 		c.addEvent(string(e.Name), e.plan)
 	}
@@ -92,6 +92,11 @@ func (c *compiler) addEvent(name string, e eventPlan) {
 	c.checkName("an event", name)
 	if c.plan.events[name] != nil {
 		c.faultf("event %q is declared twice", name)
+	}
+	if e.payload.t != nil {
+		for _, f := range e.payload.losses() {
+			c.faultf("event %q: %s", name, f)
+		}
 	}
 	e.name = name
 	c.plan.events[name] = &e
@@ -251,26 +256,6 @@ func (c *compiler) buildMachine(table statemachine.Table[string, string, folded]
 	for i := range c.plan.rows {
 		c.plan.byName[c.plan.rows[i].name] = &c.plan.rows[i]
 	}
-}
-
-// checkData looks for fields of the data that codecs pass over without a word, or cannot take.
-func (c *compiler) checkData(data reflect.Type) {
-	if data.Kind() != reflect.Struct || encodesItself(data) {
-		return
-	}
-	for i := range data.NumField() {
-		switch f := data.Field(i); {
-		case f.Anonymous || f.Name == "_" || f.Tag.Get("json") == "-" || encodesItself(f.Type):
-		case !f.IsExported():
-			c.faultf("the data type %s has the field %s, which is not exported and would not be stored: export it", data, f.Name)
-		case slices.Contains([]reflect.Kind{reflect.Func, reflect.Chan, reflect.Complex64, reflect.Complex128}, f.Type.Kind()):
-			c.faultf("the data type %s has the field %s, and a %s cannot be stored: tag it `json:\"-\"`, or drop it", data, f.Name, f.Type.Kind())
-		}
-	}
-}
-
-func encodesItself(t reflect.Type) bool {
-	return t.Implements(reflect.TypeFor[json.Marshaler]()) || t.Implements(reflect.TypeFor[encoding.TextMarshaler]())
 }
 
 // inSpec says a fault of the state machine's in the words of a Spec.

@@ -102,6 +102,11 @@ func Handle[T, C, R any](p *Participant[T], command Command[C, R], handler func(
 	if command.Name == "" || command.Topic == "" || handler == nil {
 		return fmt.Errorf("%w: to handle a command takes its name (%q), its topic (%q) and a handler", ErrInvalid, command.Name, command.Topic)
 	}
+	for _, what := range command.carries() {
+		for _, f := range what.losses() {
+			return fmt.Errorf("%w: to handle the command %s: %s", ErrInvalid, command.Name, f)
+		}
+	}
 	h := commandHandler[T]{name: command.Name, topic: command.Topic, null: slices.Contains(options, NullCompensation)}
 	codec, limit := p.config.Codec, p.config.MaxPayload
 	h.call = func(ctx context.Context, tx T, payload []byte) ([]byte, error) {

@@ -36,6 +36,11 @@ func TestHandleWantsACompleteCommandOnceBeforeRun(t *testing.T) {
 		require.ErrorIs(t, saga.Handle(p, c, x.book), saga.ErrInvalid)
 	}
 	require.ErrorIs(t, saga.Handle(p, bookRoom, nil), saga.ErrInvalid)
+	type lossy struct{ room string }
+	_ = lossy{room: ""}
+	err = saga.Handle(p, saga.Command[lossy, bookingReply]{Name: "lossy", Topic: "hotel"}, func(context.Context, *memory.Tx, lossy) (r bookingReply, err error) { return })
+	require.ErrorIs(t, err, saga.ErrInvalid)
+	require.ErrorContains(t, err, "to handle the command lossy: the command type saga_test.lossy has the field room, which is not exported")
 	require.NoError(t, saga.Handle(p, bookRoom, x.book))
 	require.ErrorIs(t, saga.Handle(p, bookRoom, x.book), saga.ErrInvalid)
 

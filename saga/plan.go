@@ -66,6 +66,7 @@ type stepPlan struct {
 	// readsAll tells whether nothing in a result would be left out; nil: there is none.
 	readsAll func(c Codec, result []byte) error
 	key      func(c Codec, data []byte) (string, error)
+	carries  []carried // besides the data
 	faults   []string
 }
 
@@ -81,6 +82,7 @@ type commandPlan struct {
 	name    string
 	topic   string
 	replies string // topic; empty: the orchestrator's own
+	carries []carried
 	request func(c Codec, data []byte) ([]byte, error)
 }
 
@@ -89,6 +91,7 @@ type eventPlan struct {
 	fold foldFunc
 	// accepts tells whether a payload given to Send is of the declared type, and names that type.
 	accepts func(payload any) (ok bool, want string)
+	payload carried
 }
 
 type (

@@ -50,7 +50,7 @@ func Call[D, R any](name string, action func(ctx context.Context, data D) (R, er
 			return c.Marshal(r)
 		}
 	}
-	s.fold, s.readsAll = foldWith(fold), readsAll[R]
+	s.fold, s.readsAll, s.carries = foldWith(fold), readsAll[R], []carried{carry[R]("the result type")}
 	return Step[D]{plan: s}
 }
 
@@ -198,6 +198,10 @@ type Command[C, R any] struct {
 	Replies string
 }
 
+func (Command[C, R]) carries() []carried {
+	return []carried{carry[C]("the command type"), carry[R]("the reply type")}
+}
+
 // Request is a command and how it is made from the data of a saga.
 type Request[D any] struct{ plan *commandPlan }
 
@@ -207,7 +211,7 @@ func RequestOf[D, C, R any](command Command[C, R], request func(data D) C) Reque
 }
 
 func requestPlan[D, C, R any](command Command[C, R], request func(D) C) *commandPlan {
-	p := &commandPlan{name: command.Name, topic: command.Topic, replies: command.Replies}
+	p := &commandPlan{name: command.Name, topic: command.Topic, replies: command.Replies, carries: command.carries()}
 	if request != nil {
 		p.request = func(c Codec, data []byte) ([]byte, error) {
 			d, err := decodeAs[D](c, data)

@@ -38,6 +38,7 @@ type Entry struct {
 	Condemned bool   `json:"condemned,omitempty"` // its effect must not stay
 	Stuck     bool   `json:"stuck,omitempty"`     // tried more often than the alert threshold, and tried on
 	Attempts  int    `json:"attempts,omitempty"`  // of the action
+	Faults    int    `json:"faults,omitempty"`    // those of them that failed by a fault of the definition, and cost nothing of the budget
 	Undos     int    `json:"undos,omitempty"`     // attempts of the compensation
 	Key       string `json:"key,omitempty"`       // the step's own key, if it names one
 	Reason    string `json:"reason,omitempty"`    // the last failure, rejection, or why it was skipped

@@ -257,6 +257,13 @@ func (t *turn) doubt(e *compensation.Entry) {
 	e.Doubt()
 }
 
+// tooMuchError says that data would grow too large. That is no fault of the definition's: it is the data.
+type tooMuchError struct{ bytes, allowed int }
+
+func (e *tooMuchError) Error() string {
+	return fmt.Sprintf("the data would grow to %d bytes, more than the %d allowed", e.bytes, e.allowed)
+}
+
 // succeeded folds the result of a step into the data: at once if it is alone, in declared order with its siblings otherwise.
 func (t *turn) succeeded(s *stepPlan, result []byte) error {
 	run := t.inst.Row
@@ -309,7 +316,7 @@ func (t *turn) fold(s *stepPlan, result []byte) (err error) {
 		return err
 	}
 	if len(data) > t.lim.data {
-		return fmt.Errorf("the data would grow to %d bytes, more than the %d allowed", len(data), t.lim.data)
+		return &tooMuchError{len(data), t.lim.data}
 	}
 	t.inst.data = data
 	return nil

@@ -1,6 +1,7 @@
 package saga
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -18,7 +19,7 @@ func (t *turn) attempt(s *stepPlan, e *compensation.Entry, undo bool) {
 	f := s.effect(undo)
 	if err := t.nameEffect(s, e, undo); err != nil {
 		t.fault(err)
-		t.failed(s, e, undo, err.Error())
+		t.faulty(s, e, undo, err.Error())
 		return
 	}
 	if f.local != nil {
@@ -32,7 +33,7 @@ func (t *turn) attempt(s *stepPlan, e *compensation.Entry, undo bool) {
 	m, err := t.message(f, e, undo)
 	if err != nil {
 		t.fault(err)
-		t.failed(s, e, undo, err.Error())
+		t.faulty(s, e, undo, err.Error())
 		return
 	}
 	sent := *m
@@ -94,12 +95,22 @@ func (t *turn) failed(s *stepPlan, e *compensation.Entry, undo bool, reason stri
 	t.inst.dropEffectTimers(e, undo)
 	e.Reason = reason
 	n, retry := attemptsOf(e, undo), retryOf(s.effect(undo))
-	if !undo && s.rejectable() && retry.Spent(e.Class, n) && t.inst.interrupt() == nil {
+	if !undo && s.rejectable() && retry.Spent(e.Class, n-e.Faults) && t.inst.interrupt() == nil {
 		t.spent(e)
 		return
 	}
 	e.Stuck = retry.Alarming(n)
 	t.timer(timer{Kind: retryTimer, Step: e.Step, Run: e.Run, Undo: undo, In: retry.Delay(n, t.in.random), With: with})
+}
+
+// faulty notes an attempt that failed by a fault of the definition: one of its functions panicked, or could not read the data or the
+// result. That says nothing of the step, so it costs nothing of the budget; a person is to see it at once, and the definition to be mended.
+func (t *turn) faulty(s *stepPlan, e *compensation.Entry, undo bool, reason string) {
+	if !undo {
+		e.Faults++
+	}
+	t.failed(s, e, undo, reason)
+	e.Stuck = true
 }
 
 // spent gives a step up after its last attempt.
@@ -156,12 +167,21 @@ func (t *turn) settle(o outcome) {
 	case o.Kind == outcomeRejected && s.rejectable():
 		t.settleRejection(s, e, o)
 	case e.Status == compensation.Sent && o.Attempt == e.Attempts && t.inst.attemptInFlight(e):
-		t.failed(s, e, false, o.Reason)
+		t.notDone(s, e, o)
 	default:
 		t.nothing = true
 	}
 	if t.nothing = t.nothing && !reported; !t.nothing {
 		t.proceed()
+	}
+}
+
+// notDone is for an attempt that failed.
+func (t *turn) notDone(s *stepPlan, e *compensation.Entry, o outcome) {
+	if o.Fault {
+		t.faulty(s, e, o.Undo, o.Reason)
+	} else {
+		t.failed(s, e, o.Undo, o.Reason)
 	}
 }
 
@@ -190,7 +210,7 @@ func (t *turn) settleUndo(s *stepPlan, e *compensation.Entry, o outcome) {
 	case o.Kind == outcomeSucceeded && e.Undo():
 		t.known(e, true, o.Attempt)
 	case o.Kind != outcomeSucceeded && e.Status == compensation.Undoing && o.Attempt == e.Undos && t.inst.attemptInFlight(e):
-		t.failed(s, e, true, o.Reason) // also a rejected one: an undo does not run out
+		t.notDone(s, e, o) // also a rejected one: an undo does not run out
 	default:
 		t.nothing = true
 	}
@@ -208,8 +228,10 @@ func (t *turn) settleSuccess(s *stepPlan, e *compensation.Entry, o outcome) {
 	if err := t.tryFold(s, o.Result); err != nil {
 		t.fault(err)
 		t.entry.Outcome, t.entry.Reason = string(outcomeFailed), err.Error()
+		_, tooMuch := errors.AsType[*tooMuchError](err)
+		o.Fault, o.Reason = !tooMuch, err.Error()
 		if o.Attempt == e.Attempts && t.inst.attemptInFlight(e) {
-			t.failed(s, e, false, err.Error())
+			t.notDone(s, e, o)
 		} else {
 			t.nothing = true
 		}

@@ -166,7 +166,7 @@ func (t *turn) takeOver(w wake) (fired bool) {
 			continue // waiting for its next attempt, or begun just now
 		}
 		if !undo {
-			last := s.rejectable() && retryOf(&s.action).Spent(e.Class, e.Attempts)
+			last := s.rejectable() && retryOf(&s.action).Spent(e.Class, e.Attempts-e.Faults)
 			if last || t.abandoning() && e.Class != compensation.Pivot {
 				continue
 			}

@@ -154,6 +154,7 @@ func encodeStep(o *object, e *compensation.Entry) {
 	o.flag("condemned", e.Condemned)
 	o.flag("stuck", e.Stuck)
 	o.number("attempts", int64(e.Attempts))
+	o.number("faults", int64(e.Faults))
 	o.number("undos", int64(e.Undos))
 	o.text("key", e.Key)
 	o.text("reason", e.Reason)

@@ -35,6 +35,7 @@ type outcome struct {
 	Result  []byte
 	Reason  string
 	Attempt int
+	Fault   bool // of a failure: the data could not be read, and the step's function was not called
 }
 
 // wake asks what is due. The time is the store's.

@@ -1,9 +1,12 @@
 package saga_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sagamill/sagamill/adapters/memory"
+	"github.com/sagamill/sagamill/compensation"
 	"github.com/sagamill/sagamill/saga"
 )
 
@@ -157,5 +161,48 @@ func TestEventsThatCannotBeJudgedAreBounded(t *testing.T) {
 		answer, err := send(evShip, "4", nil)
 		require.NoError(t, err)
 		require.Equal(t, saga.Buffered, answer)
+	})
+}
+
+// A deployment whose data type does not fit says nothing of the step: its function is not called, its budget is not spent, a person hears
+// of it at once, and a deployment that fits goes on.
+func TestDataThatCannotBeReadCostNoBudget(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		type before struct{ Amount string }
+		type broken struct{ Amount int }
+		var calls atomic.Int32
+		down := errors.New("down")
+		retry := compensation.Retry{First: time.Minute, Max: time.Minute, Attempts: 2}
+		good := saga.Linear("typed", saga.Do("pay", func(context.Context, before) error {
+			if calls.Add(1) == 1 {
+				return down
+			}
+			return nil
+		}).NoUndo("test").Retry(retry))
+		bad := saga.Linear("typed", saga.Do("pay", func(context.Context, broken) error { calls.Add(1); return nil }).NoUndo("test").Retry(retry))
+		store := memory.NewStore()
+		o := runRig(t, store, rigOf(good))
+		s, err := good.Start(t.Context(), o, saga.StartParams[before]{Key: "a", Data: before{Amount: "ten"}})
+		require.NoError(t, err)
+		synctest.Wait()
+		require.NoError(t, o.Close())
+
+		o = runRig(t, store, rigOf(bad))
+		time.Sleep(time.Hour)
+		i, err := o.Get(t.Context(), s.ID)
+		require.NoError(t, err)
+		require.EqualValues(t, 1, calls.Load())
+		require.Equal(t, string(saga.Running), i.State)
+		require.Contains(t, i.Attention, "decode saga_test.broken")
+		require.Greater(t, i.Steps[0].Attempts, 30)
+		require.Equal(t, i.Steps[0].Attempts-1, i.Steps[0].Faults)
+		require.NoError(t, o.Close())
+
+		o = runRig(t, store, rigOf(good))
+		done, err := good.Wait(t.Context(), o, "a")
+		require.NoError(t, err)
+		require.Equal(t, saga.Completed, done.State)
+		require.EqualValues(t, 2, calls.Load())
 	})
 }

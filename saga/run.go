@@ -207,6 +207,7 @@ func (r *runner) call(ctx context.Context, t *task) outcome {
 	case errors.As(err, &no):
 		o.Kind, o.Reason = outcomeRejected, shorten(no.Reason)
 	case err != nil:
+		_, o.Fault = errors.AsType[*unreadableError](err)
 		o.Kind, o.Reason = outcomeFailed, shorten(err.Error())
 	case len(result) > r.o.config.MaxData:
 		o.Kind, o.Reason = outcomeFailed, fmt.Sprintf("the result has %d bytes, more than the %d allowed", len(result), r.o.config.MaxData)

@@ -41,7 +41,7 @@ func Call[D, R any](name string, action func(ctx context.Context, data D) (R, er
 		s.action.local = func(ctx context.Context, c Codec, data []byte) ([]byte, error) {
 			d, err := decodeAs[D](c, data)
 			if err != nil {
-				return nil, err
+				return nil, &unreadableError{err}
 			}
 			r, err := action(ctx, d)
 			if err != nil {
@@ -228,7 +228,7 @@ func localCall[D any](f func(context.Context, D) error) localFunc {
 	return func(ctx context.Context, c Codec, data []byte) ([]byte, error) {
 		d, err := decodeAs[D](c, data)
 		if err != nil {
-			return nil, err
+			return nil, &unreadableError{err}
 		}
 		return nil, f(ctx, d)
 	}
@@ -251,6 +251,11 @@ func foldWith[D, R any](fold func(D, R) D) foldFunc {
 		return c.Marshal(fold(d, r))
 	}
 }
+
+// unreadableError says that data could not be read.
+type unreadableError struct{ error }
+
+func (e *unreadableError) Unwrap() error { return e.error }
 
 func decodeAs[T any](c Codec, b []byte) (T, error) {
 	var t T

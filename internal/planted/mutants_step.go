@@ -170,4 +170,12 @@ var stepMutants = []mutant{
 		}},
 		"saga", "TestLastAttemptOfACrashedProcessIsWaitedForQuietly",
 	},
+	{
+		"fault spends the budget", "a deployment whose data type does not fit undoes what was in order",
+		"saga/decide_step.go", []edit{{
+			`retry.Spent(e.Class, n-e.Faults)`,
+			`(retry.Spent(e.Class, n-e.Faults) || PLANTED && retry.Spent(e.Class, n))`,
+		}},
+		"saga", "TestDataThatCannotBeReadCostNoBudget",
+	},
 }

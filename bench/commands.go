@@ -292,7 +292,7 @@ func runCommands(ctx context.Context, o options, raw bool) (r commandRun, err er
 		steps = append(steps, saga.Ask[cargo, cargo, struct{}]("step-"+strconv.Itoa(step), c.command(step), whole, nil).NoUndo("it does nothing"))
 	}
 	w := linear("command steps", saga.Linear("commands", steps...), saga.Completed)
-	config := saga.OrchestratorConfig{Definitions: []saga.AnyDefinition{w.definition}, Transport: end.transport, Subscribers: c.Subscribers}
+	config := saga.OrchestratorConfig{Name: "bench", Definitions: []saga.AnyDefinition{w.definition}, Transport: end.transport, Subscribers: c.Subscribers}
 	err = orchestrateWith(ctx, db.store, config, func(ctx context.Context, engine *saga.Orchestrator) error {
 		return r.measure(ctx, db, participant, o.sagas, func() error {
 			_, err := together(ctx, o.sagas, o.inflight, func(ctx context.Context) error { return w.one(ctx, engine) })

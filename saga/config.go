@@ -14,7 +14,8 @@ import (
 // OrchestratorConfig configures an Orchestrator. Zero fields have the documented defaults.
 type OrchestratorConfig struct {
 	// Name is the consumer group of this orchestrator's processes, and replies come to the topic Name + ".replies".
-	// Orchestrators of different applications on one broker need different names. Default "sagamill".
+	// Orchestrators of different applications on one broker need different names, or each gets replies that are the other's. Required
+	// with a Transport.
 	Name string
 	// Definitions are what this process runs: at least one. Several versions of one may stand beside each other.
 	Definitions []AnyDefinition
@@ -110,9 +111,6 @@ func (c OrchestratorConfig) withDefaults() OrchestratorConfig {
 			*field = value
 		}
 	}
-	if c.Name == "" {
-		c.Name = "sagamill"
-	}
 	if c.Codec == nil {
 		c.Codec = JSON{}
 	}
@@ -164,6 +162,9 @@ func (c OrchestratorConfig) Validate() error {
 	}
 	if c.Lease > 5*time.Second {
 		fault("Lease is %s: more than 5s makes recovery slow, and it is renewed while a step runs", c.Lease)
+	}
+	if c.Name == "" && (c.Transport.Publisher != nil || c.Transport.Subscriber != nil) {
+		fault("Name is empty: it names the consumer group and the topic of the replies, so on a broker each application has one of its own")
 	}
 	if len(c.Definitions) == 0 {
 		fault("Definitions is empty: what shall it run?")

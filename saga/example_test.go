@@ -110,6 +110,7 @@ func Example() {
 
 	// The order service.
 	orders, err := saga.NewOrchestrator(memory.NewStore(), saga.OrchestratorConfig{
+		Name:        "orders", // its group on the broker, and where replies go
 		Definitions: []saga.AnyDefinition{OrderLifecycle},
 		Transport:   broker.Transport(),
 	}, nil)

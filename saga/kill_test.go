@@ -160,7 +160,7 @@ func TestKillChild(t *testing.T) {
 	require.NoError(t, err)
 	defer func() { require.NoError(t, db.Close()) }()
 	o, err := saga.NewOrchestrator(killStore{sqlite.NewStore(db), k}, saga.OrchestratorConfig{
-		Definitions: []saga.AnyDefinition{def}, Transport: transport, Lease: 300 * time.Millisecond, PollInterval: 100 * time.Millisecond,
+		Name: "travel-agency", Definitions: []saga.AnyDefinition{def}, Transport: transport, Lease: 300 * time.Millisecond, PollInterval: 100 * time.Millisecond,
 	}, nil)
 	require.NoError(t, err)
 	go func() { _ = o.Run(ctx) }()

@@ -544,4 +544,8 @@ func TestConfigurationsFaultsAreAllNamed(t *testing.T) {
 	_, err = saga.NewOrchestrator(memory.NewStore(), saga.OrchestratorConfig{Lease: time.Nanosecond}, nil)
 	require.ErrorContains(t, err, "Definitions is empty")
 	require.ErrorContains(t, err, "10ms")
+	config := rigOf(packSaga())
+	config.Name, config.Transport = "", newRigWire().transport()
+	_, err = saga.NewOrchestrator(memory.NewStore(), config, nil)
+	require.ErrorContains(t, err, "Name is empty")
 }

@@ -186,7 +186,7 @@ func runLogged(t *testing.T, store saga.Store, config saga.OrchestratorConfig, l
 }
 
 func rigOf(definitions ...saga.AnyDefinition) saga.OrchestratorConfig {
-	return saga.OrchestratorConfig{Definitions: definitions}
+	return saga.OrchestratorConfig{Name: "sagamill", Definitions: definitions}
 }
 
 // startSaga starts a saga.

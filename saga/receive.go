@@ -140,7 +140,12 @@ func (o *Orchestrator) receive(ctx context.Context, topic string, msg *message.M
 			msg.Ack()
 		case errors.Is(d.err, errAbandoned): // not acked: it is delivered again, to somebody else
 		default:
-			o.errand(func() { o.bury(ctx, topic, msg, d.err.Error()) })
+			reason := d.err.Error()
+			if errors.Is(d.err, ErrNotFound) && j.in.outcome != nil {
+				reason += fmt.Sprintf(", the %s %q that got this reply: if another application has it, one of the two needs another Name than %q",
+					msg.Metadata.Get(MetaDefinition), msg.Metadata.Get(MetaKey), o.config.Name)
+			}
+			o.errand(func() { o.bury(ctx, topic, msg, reason) })
 		}
 	}
 	if err := o.submit(ctx, j); err != nil {

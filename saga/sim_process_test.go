@@ -62,7 +62,7 @@ func (p *simProcess) begin() {
 	rng := rand.New(rand.NewPCG(p.sim.plan.seed, uint64(p.starts)))
 	n := 0
 	stepped, err := saga.NewStepped(p.sim.ctx, &simStore{p.sim.store, p, p.starts}, saga.OrchestratorConfig{
-		Definitions: []saga.AnyDefinition{p.sim.trip, p.sim.order}, Transport: saga.Transport{Publisher: simPublisher{p.sim, p}, Subscriber: noSubscriber},
+		Name: "sagamill", Definitions: []saga.AnyDefinition{p.sim.trip, p.sim.order}, Transport: saga.Transport{Publisher: simPublisher{p.sim, p}, Subscriber: noSubscriber},
 		Lanes: 2, CacheSize: 4, MaxBatch: 4, Lease: time.Second, Random: rng.Float64, MaxWaiting: 16,
 		NewID: func() string { n++; return fmt.Sprintf("%s-%d-%d", p.name, p.starts, n) },
 	})

@@ -340,7 +340,7 @@ func TestEventThatItsLastListenerDidNotAcknowledgeIsPublishedAgain(t *testing.T)
 	synctest.Test(t, func(t *testing.T) {
 		b := newConfirming(t)
 		def := saga.Linear("told", saga.Emit("tell", topic, "Told", func(int) int { return 7 }).NoUndo("test"))
-		o, err := saga.NewOrchestrator(memory.NewStore(), saga.OrchestratorConfig{Definitions: []saga.AnyDefinition{def}, Transport: b.Transport()}, nil)
+		o, err := saga.NewOrchestrator(memory.NewStore(), saga.OrchestratorConfig{Name: "teller", Definitions: []saga.AnyDefinition{def}, Transport: b.Transport()}, nil)
 		require.NoError(t, err)
 		ran := make(chan error, 1)
 		go func() { ran <- o.Run(t.Context()) }()

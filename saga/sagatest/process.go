@@ -67,6 +67,7 @@ func (p *process) do(f func()) (lives bool) {
 
 func (r *Run) config(p *process) saga.OrchestratorConfig {
 	return saga.OrchestratorConfig{
+		Name:        "orchestrator",
 		Definitions: []saga.AnyDefinition{r.explorer.definition},
 		Transport:   saga.Transport{Publisher: publisher{r, p}, Subscriber: noSubscriber},
 		Lanes:       1, Lease: lease, PollInterval: forever, Random: func() float64 { return 0.5 },

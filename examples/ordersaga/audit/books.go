@@ -54,7 +54,7 @@ func Open(ctx context.Context, store, tenant string) (b *Books, err error) {
 	b.closers = append(b.closers, broker.Close)
 	lifecycle := order.Lifecycle(order.Times{ReserveTTL: time.Hour, PaymentTimeout: time.Hour}, nil)
 	b.orders, err = saga.NewOrchestrator(databases[app.Order].Sagas, saga.OrchestratorConfig{
-		Definitions: []saga.AnyDefinition{lifecycle}, Transport: broker.Transport(),
+		Name: "audit", Definitions: []saga.AnyDefinition{lifecycle}, Transport: broker.Transport(),
 	}, nil)
 	if err != nil {
 		return b, err

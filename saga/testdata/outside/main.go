@@ -99,7 +99,7 @@ func main() {
 
 	store := &countingStore{Store: memory.NewStore()}
 	orchestrator, err := saga.NewOrchestrator(store, saga.OrchestratorConfig{
-		Definitions: []saga.AnyDefinition{order}, Transport: transport, Events: []saga.EventSource{{Topic: "payments"}},
+		Name: "orders", Definitions: []saga.AnyDefinition{order}, Transport: transport, Events: []saga.EventSource{{Topic: "payments"}},
 	}, nil)
 	check(err)
 	go func() { check(orchestrator.Run(ctx)) }()

@@ -46,6 +46,28 @@ func (e *RefusedError) Error() string {
 // Is makes errors.Is(err, ErrRefused) true.
 func (e *RefusedError) Is(target error) bool { return target == ErrRefused }
 
+// KeyConflictError says which saga has the key that a start asks for, and which key that is.
+type KeyConflictError struct {
+	Instance   string // the saga's
+	Definition string
+	Key        string
+	StartKey   string // the request's key that is taken: it was used for another request; empty: the business key is, or ByID
+	ByID       bool   // the ID is taken
+}
+
+func (e *KeyConflictError) Error() string {
+	switch {
+	case e.StartKey != "":
+		return fmt.Sprintf("%s: start key %q was used for another request, which started %s %q, instance %s", ErrKeyConflict, e.StartKey, e.Definition, e.Key, e.Instance)
+	case e.ByID:
+		return fmt.Sprintf("%s: ID %s is that of %s %q", ErrKeyConflict, e.Instance, e.Definition, e.Key)
+	}
+	return fmt.Sprintf("%s: %s %q, instance %s", ErrKeyConflict, e.Definition, e.Key, e.Instance)
+}
+
+// Is makes errors.Is(err, ErrKeyConflict) true.
+func (e *KeyConflictError) Is(target error) bool { return target == ErrKeyConflict }
+
 // InputConflictError says which event had the Source and ID before.
 type InputConflictError struct {
 	Instance string
@@ -95,7 +117,7 @@ type IncompatibleError struct {
 }
 
 func (e *IncompatibleError) Error() string {
-	return fmt.Sprintf("saga: definition %s version %d lacks %s, but %d unsettled instances were started with it: keep it, and give the changed definition a new Version beside the old one",
+	return fmt.Sprintf("saga: definition %s version %d lacks %s, but %d unsettled instances were started with it: keep it, and give the changed definition a new Version (Spec.Version, WithVersion) beside the old one",
 		e.Definition, e.Version, strings.Join(e.Missing, "; "), e.Live)
 }
 

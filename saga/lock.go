@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -155,6 +156,9 @@ func (locked lockedShapes) write(path string, code lockedShapes, changes []LockC
 	}
 	if len(left) == len(changes) {
 		return left, nil
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, fmt.Errorf("saga: write the lock file: %w", err)
 	}
 	if err := os.WriteFile(path, []byte(locked.String()), 0o644); err != nil {
 		return nil, fmt.Errorf("saga: write the lock file: %w", err)

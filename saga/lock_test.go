@@ -12,7 +12,7 @@ import (
 // lockOf writes the lock file of definitions, and returns its path.
 func lockOf(t *testing.T, definitions ...AnyDefinition) string {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "some.lock")
+	path := filepath.Join(t.TempDir(), "testdata", "some.lock") // in a folder that is made
 	require.NoError(t, checkLock(path, true, definitions))
 	require.NoError(t, CheckLock(path, definitions...), "what was written fits")
 	return path
@@ -200,7 +200,8 @@ func TestLockOfWhatCannotBeLocked(t *testing.T) {
 	require.ErrorIs(t, checkLock(path, true, []AnyDefinition{trip, trip}), ErrInvalid)
 	require.ErrorIs(t, checkLock(path, true, nil), ErrInvalid)
 	require.NoFileExists(t, path)
-	require.ErrorIs(t, checkLock(filepath.Join(path, "below", "a.lock"), true, []AnyDefinition{trip}), os.ErrNotExist)
+	require.NoError(t, os.WriteFile(path, nil, 0o600))
+	require.Error(t, checkLock(filepath.Join(path, "below", "a.lock"), true, []AnyDefinition{trip}), "a file is no folder")
 	require.Error(t, CheckLock(t.TempDir(), trip), "a directory")
 }
 

@@ -40,7 +40,7 @@ const (
 	ObserveTransition What = "transition"  // a transition was committed: State
 	ObserveStep       What = "step"        // an attempt of a local step ended: Step, Undo, Outcome, Duration
 	ObserveReply      What = "reply"       // a reply came: Step, Undo, Outcome
-	ObserveResend     What = "resend"      // a command was sent again, or a local step taken over: Step, Undo
+	ObserveResend     What = "resend"      // an attempt was made after the first: a command sent again, a local step tried again or taken over: Step, Undo
 	ObserveSettled    What = "settled"     // an instance settled: State
 	ObserveAttention  What = "attention"   // an instance began to need attention: Reason
 	ObserveCalm       What = "calm"        // an instance needs no attention any more

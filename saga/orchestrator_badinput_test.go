@@ -48,6 +48,8 @@ func TestBadCallsAreAnswered(t *testing.T) {
 			return err
 		}
 		_, strange := stranger.Start(ctx, o, saga.StartParams[rigData]{Key: "a"})
+		_, twin := clerk(&rigWorld{}).Start(ctx, o, saga.StartParams[rigData]{Key: "twin"})
+		require.ErrorContains(t, twin, "not this value of it")
 		_, unstarted := stranger.Send(ctx, o, "a", saga.Cancel, in)
 		_, missing := def.Get(ctx, o, "nobody")
 		_, waited := def.Wait(ctx, o, "nobody")

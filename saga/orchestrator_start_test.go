@@ -53,6 +53,12 @@ func TestStartIsIdempotentByBusinessKey(t *testing.T) {
 			require.Equal(t, []string{"one"}, done.list())
 			_, err := def.Start(t.Context(), both[0], saga.StartParams[rigData]{Key: "a", Data: rigData{Card: "y"}})
 			require.ErrorIs(t, err, saga.ErrKeyConflict)
+			var conflict *saga.KeyConflictError
+			require.ErrorAs(t, err, &conflict)
+			require.Equal(t, saga.KeyConflictError{Instance: started[0].ID, Definition: def.Name(), Key: "a"}, *conflict)
+			_, err = def.Start(t.Context(), both[0], saga.StartParams[rigData]{Key: "b", ID: started[0].ID})
+			require.ErrorAs(t, err, &conflict)
+			require.Equal(t, saga.KeyConflictError{Instance: started[0].ID, Definition: def.Name(), Key: "a", ByID: true}, *conflict)
 			s := startSaga(t, def, both[1], "a", rigData{Card: "x"})
 			require.True(t, s.Existing, "ever: also when it is over")
 			require.Equal(t, saga.Completed, s.State)
@@ -86,6 +92,10 @@ func TestStartKeyGivesTheSameResponseAndIsFreedWhenOverAndSettled(t *testing.T) 
 		require.Equal(t, first.Response, again.Response, "byte by byte")
 		_, err = def.Start(t.Context(), o, request("a", "other print"))
 		require.ErrorIs(t, err, saga.ErrKeyConflict)
+		var conflict *saga.KeyConflictError
+		require.ErrorAs(t, err, &conflict)
+		require.Equal(t, saga.KeyConflictError{Instance: first.ID, Definition: def.Name(), Key: "a", StartKey: "tenant/route/1"}, *conflict)
+		require.ErrorContains(t, err, `start key "tenant/route/1" was used for another request`)
 		_, err = other.Start(t.Context(), o, request("a", "print"))
 		require.ErrorIs(t, err, saga.ErrKeyConflict, "the key is unique in the whole store")
 

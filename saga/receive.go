@@ -78,7 +78,7 @@ func (o *Orchestrator) handleReply(ctx context.Context, topic string, msg *messa
 	out.Reason = shorten(out.Reason)
 	if out.Kind != outcomeSucceeded {
 		o.logger.Info("Step did not succeed", watermill.LogFields{
-			"definition": definition, "instance": id, "key": msg.Metadata.Get(MetaKey), "step": effectName(out.Step, out.Undo, out.Attempt),
+			"definition": definition, "instance": id, "key": msg.Metadata.Get(MetaKey), "step": effectName(out.Step, out.Undo, 1), "attempt": out.Attempt,
 			"outcome": string(out.Kind), "reason": out.Reason,
 		})
 	}

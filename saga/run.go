@@ -235,7 +235,7 @@ func (r *runner) callLocal(ctx context.Context, t *task) ([]byte, error) {
 // logAttempt logs an attempt that did not succeed. A panic is an error of the program, the others are the day's work.
 func (o *Orchestrator) logAttempt(t *task, out outcome, err error) {
 	fields := watermill.LogFields{
-		"definition": t.inst.definition, "instance": t.inst.id, "key": t.inst.key, "step": effectName(t.step, t.undo, t.effect.attempt),
+		"definition": t.inst.definition, "instance": t.inst.id, "key": t.inst.key, "step": effectName(t.step, t.undo, 1), "attempt": t.effect.attempt,
 		"outcome": string(out.Kind), "reason": out.Reason,
 	}
 	var panicked *PanicError

@@ -15,7 +15,8 @@ import (
 // StartParams says what to start.
 type StartParams[D any] struct {
 	// Key is the business key: the order's number, the trip's. A definition has one instance of a key, ever: starting it
-	// again with the same data gives that instance back, with other data it is an ErrKeyConflict.
+	// again with the same data gives that instance back, also when it has failed, and with other data it is an ErrKeyConflict. If there
+	// may be a second try after a failure, let the key name the try as well ("order-7/2").
 	Key  string
 	Data D
 	// ID names the instance, for those who want to know it before it exists. It is unique in the store, up to 255 bytes, and
@@ -41,14 +42,15 @@ type Started[S ~string, D any] struct {
 	Snapshot[S, D]
 	// Existing: the saga had been started before, by the same key with the same data.
 	Existing bool
-	// Response is what Respond made when the saga was started by this RequestKey.
+	// Response is what Respond made when the saga was started by this RequestKey. Empty if it had been started by the business key alone,
+	// or by another RequestKey.
 	Response []byte
 }
 
 // Start starts a saga, and returns once that is durable: from then on it reaches an end whatever crashes. It does not wait
 // for steps; see Wait. It waits until the orchestrator runs, and while too many local steps wait for a worker.
 //
-// Errors: ErrKeyConflict, ErrUnknownDefinition, ErrTooLarge, ErrInvalid, ErrClosed. After another one (ctx ended, say) the saga
+// Errors: ErrKeyConflict (a *KeyConflictError), ErrUnknownDefinition, ErrTooLarge, ErrInvalid, ErrClosed. After another one (ctx ended, say) the saga
 // may have been started; starting it again by the same key is safe.
 func (d *Definition[S, E, D]) Start(ctx context.Context, o *Orchestrator, params StartParams[D]) (started Started[S, D], err error) {
 	defer func() { o.badCall(ctx, d.Name(), "", "start", err) }()
@@ -84,7 +86,8 @@ func (d *Definition[S, E, D]) Start(ctx context.Context, o *Orchestrator, params
 
 // StartIn starts a saga in the caller's own database transaction, which the store's Committer has joined: the saga exists
 // exactly if that transaction commits. Call kick after the commit, so that it begins at once; if that is lost the sweep
-// begins it within seconds. Keys that are taken are told as by Start, and the transaction is still good.
+// begins it within seconds. Keys that are taken are told as by Start, and the transaction is still good. An Observer hears of what
+// follows, but not of the start itself: nobody knows here whether the transaction commits.
 func (d *Definition[S, E, D]) StartIn(ctx context.Context, o *Orchestrator, tx Committer, params StartParams[D]) (started Started[S, D], kick func(), err error) {
 	kick = func() {}
 	defer func() { o.badCall(ctx, d.Name(), "", "start", err) }()
@@ -163,7 +166,11 @@ func (p *plan) underWay(i *instance) []effect {
 
 func (d *Definition[S, E, D]) startJob(ctx context.Context, o *Orchestrator, params StartParams[D]) (*job, []byte, error) {
 	p := o.plan(d.Name(), d.Version())
-	if p == nil || p != d.plan {
+	if p != nil && p != d.plan {
+		return nil, nil, fmt.Errorf("%w: this orchestrator has %s version %d, but not this value of it: build a definition once, and use that for both",
+			ErrUnknownDefinition, d.Name(), d.Version())
+	}
+	if p == nil {
 		return nil, nil, fmt.Errorf("%w: %s version %d is not among this orchestrator's Definitions", ErrUnknownDefinition, d.Name(), d.Version())
 	}
 	if !storable(params.Key, maxName) {
@@ -217,12 +224,12 @@ func (d *Definition[S, E, D]) existing(o *Orchestrator, params StartParams[D], w
 	var none Started[S, D]
 	if k := done.startKey; k != nil {
 		if !bytes.Equal(k.Fingerprint, want.StartKey.Fingerprint) || done.existing.Definition != d.Name() {
-			return none, fmt.Errorf("%w: start key %q was used for another request", ErrKeyConflict, k.Key)
+			return none, &KeyConflictError{Instance: done.existing.ID, Definition: done.existing.Definition, Key: done.existing.Key, StartKey: k.Key}
 		}
 	} else if e := done.existing; e.Definition != d.Name() || e.Key != params.Key {
-		return none, fmt.Errorf("%w: ID %s is that of %s %q", ErrKeyConflict, e.ID, e.Definition, e.Key)
+		return none, &KeyConflictError{Instance: e.ID, Definition: e.Definition, Key: e.Key, ByID: true}
 	} else if !bytes.Equal(e.Fingerprint, want.Fingerprint) {
-		return none, fmt.Errorf("%w: %s %q", ErrKeyConflict, d.Name(), params.Key)
+		return none, &KeyConflictError{Instance: e.ID, Definition: e.Definition, Key: e.Key}
 	}
 	inst, err := fromRecord(*done.existing)
 	if err != nil {

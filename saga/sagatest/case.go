@@ -108,9 +108,13 @@ func (c *Case[S, E, D]) Then(t *testing.T, state S) *Result[D] {
 		if err := json.Unmarshal(result.Instance.Data, &result.Data); err != nil {
 			r.violated("the data cannot be read: %v", err)
 		}
+		var begun []string
+		for _, e := range result.Instance.Steps {
+			begun = append(begun, e.Step)
+		}
 		for step, left := range r.scripted {
 			if len(left) > 0 {
-				r.violated("step %s was not attempted often enough to meet %v", step, left)
+				r.violated("step %s was not attempted often enough to meet %v; the saga began %q", step, left, begun)
 			}
 		}
 		if result.State != string(state) {

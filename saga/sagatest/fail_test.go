@@ -105,7 +105,7 @@ func TestCaseFailsIf(t *testing.T) {
 	for _, c := range []struct{ test, says, trace string }{
 		{"state", "it is in completed, not in failed", "book-room, attempt 1 of case returns"},
 		{"impossible fault", `step book-room cannot meet "message-lost": it is one of [step-fails `, ""},
-		{"too few attempts", "step book-room/undo was not attempted often enough to meet [step-fails]", "FAULT step-fails  book-room, attempt 1"},
+		{"too few attempts", "step book-room/undo was not attempted often enough to meet [step-fails]; the saga began [\"book-room\"", "FAULT step-fails  book-room, attempt 1"},
 		{"other payload", "the payload of event paid is a string, but it was declared with int", "commits start"},
 		{"definition of a case", `definition "empty" cannot be used`, ""},
 	} {

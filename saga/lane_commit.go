@@ -133,7 +133,9 @@ func (l *lane) committed(ctx context.Context, g *group, at time.Time) {
 		}
 	}
 	if g.inst.settled {
-		l.o.observe(ctx, Observation{What: ObserveSettled, Definition: g.inst.definition, Instance: g.id, State: g.inst.state})
+		l.o.observe(ctx, Observation{
+			What: ObserveSettled, Definition: g.inst.definition, Instance: g.id, State: g.inst.state, Duration: g.inst.updated.Sub(g.inst.created),
+		})
 	}
 	if g.transition.Wake >= 0 && !g.inst.settled {
 		l.o.sweeper.poke(g.transition.Wake)

@@ -28,7 +28,8 @@ type Observation struct {
 	Event      string
 	Outcome    string // of a step or command: succeeded, rejected, failed, ...; of an input: its Disposition; of a letter: the topic
 	Reason     string
-	Duration   time.Duration // of a step's attempt, a commit, a command's handling
+	Attempt    int           // of a step, or of its compensation, from 1
+	Duration   time.Duration // of a step's attempt, a commit, a command's handling; of an instance that settled: since it was started, by the store's clock
 	Count      int           // of a batch: transitions
 }
 
@@ -38,10 +39,10 @@ type What string
 const (
 	ObserveInput      What = "input"       // an event was judged or recorded: Event, Outcome is its Disposition
 	ObserveTransition What = "transition"  // a transition was committed: State
-	ObserveStep       What = "step"        // an attempt of a local step ended: Step, Undo, Outcome, Duration
-	ObserveReply      What = "reply"       // a reply came: Step, Undo, Outcome
-	ObserveResend     What = "resend"      // an attempt was made after the first: a command sent again, a local step tried again or taken over: Step, Undo
-	ObserveSettled    What = "settled"     // an instance settled: State
+	ObserveStep       What = "step"        // an attempt of a local step ended: Step, Undo, Attempt, Outcome, Duration
+	ObserveReply      What = "reply"       // a reply came: Step, Undo, Attempt, Outcome
+	ObserveResend     What = "resend"      // an attempt was made after the first: a command sent again, a local step tried again or taken over: Step, Undo, Attempt
+	ObserveSettled    What = "settled"     // an instance settled: State, Duration
 	ObserveAttention  What = "attention"   // an instance began to need attention: Reason
 	ObserveCalm       What = "calm"        // an instance needs no attention any more
 	ObserveCommit     What = "commit"      // a batch was committed: Count, Duration

@@ -327,6 +327,14 @@ func TestAttentionIsToldFromItsBeginningToItsEnd(t *testing.T) {
 			waitSettled(t, def, o, fmt.Sprint(n))
 		}
 		require.Len(t, seen.of(saga.ObserveCalm), 100)
+		settled, first := seen.of(saga.ObserveSettled), instanceOf(t, def, o, "0")
+		require.Len(t, settled, 100)
+		require.Greater(t, settled[0].Duration, 10*time.Minute, "since it was started")
+		require.True(t, slices.ContainsFunc(settled, func(ob saga.Observation) bool {
+			return ob.Instance == first.ID && ob.Duration == first.UpdatedAt.Sub(first.CreatedAt)
+		}))
+		attempts := seen.of(saga.ObserveStep)
+		require.Greater(t, attempts[len(attempts)-1].Attempt, 10)
 		require.Len(t, messages(log, watermill.InfoLogLevel, over), 100)
 		require.NoError(t, o.Close())
 		log = watermill.NewCaptureLogger()

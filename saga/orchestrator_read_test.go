@@ -206,6 +206,9 @@ func TestTraceContextGoesFromStartIntoCommandsRepliesEventsAndSteps(t *testing.T
 		}
 		require.Len(t, mine.of(saga.ObserveSettled), 1)
 		require.Len(t, mine.of(saga.ObserveStep), 3)
+		for _, ob := range mine.of(saga.ObserveStep) {
+			require.Equal(t, 1, ob.Attempt)
+		}
 	})
 }
 

@@ -72,7 +72,7 @@ func (o *Orchestrator) handleReply(ctx context.Context, topic string, msg *messa
 		return
 	}
 	o.observe(ctx, Observation{
-		What: ObserveReply, Definition: definition, Instance: id, Step: out.Step, Undo: out.Undo,
+		What: ObserveReply, Definition: definition, Instance: id, Step: out.Step, Undo: out.Undo, Attempt: out.Attempt,
 		Outcome: string(out.Kind), Reason: out.Reason,
 	})
 	out.Reason = shorten(out.Reason)

@@ -37,7 +37,7 @@ func (o *Orchestrator) report(ctx context.Context, i *instance, s step) {
 	}
 	for _, e := range s.effects {
 		if e.attempt > 1 {
-			tell(ObserveResend, func(ob *Observation) { ob.Step, ob.Undo = e.step, e.undo })
+			tell(ObserveResend, func(ob *Observation) { ob.Step, ob.Undo, ob.Attempt = e.step, e.undo, e.attempt })
 		}
 	}
 	if s.alarms {

@@ -218,7 +218,7 @@ func (r *runner) call(ctx context.Context, t *task) outcome {
 		r.o.logAttempt(t, o, err)
 	}
 	r.o.observe(ctx, Observation{
-		What: ObserveStep, Definition: t.inst.definition, Instance: t.inst.id, Step: t.step, Undo: t.undo,
+		What: ObserveStep, Definition: t.inst.definition, Instance: t.inst.id, Step: t.step, Undo: t.undo, Attempt: t.effect.attempt,
 		Outcome: string(o.Kind), Reason: o.Reason, Duration: time.Since(began),
 	})
 	return o

@@ -125,7 +125,7 @@ func (c *Case[S, E, D]) Then(t *testing.T, state S) *Result[D] {
 		t.Errorf("%s", v)
 	}
 	if len(result.Run.violations) > 0 {
-		for _, line := range result.Run.trace {
+		for _, line := range shown(result.Run.trace, "they are like those beside them, mostly") {
 			t.Log(line)
 		}
 	}

@@ -28,16 +28,20 @@ func (f *Finding) String() string {
 		fmt.Fprintf(&b, "violated: %s\n", v)
 	}
 	fmt.Fprintf(&b, "with these faults: %s\n\n", strings.ReplaceAll(f.Faults, ",", ", "))
-	lines := f.Trace
-	if len(lines) > longTrace {
-		cut := fmt.Sprintf("%9s  %d lines are left out here: Finding.Trace has them, and the replay shows them", "...", len(lines)-2*traceEnd)
-		lines = slices.Concat(lines[:traceEnd], []string{cut}, lines[len(lines)-traceEnd:])
-	}
-	for _, line := range lines {
+	for _, line := range shown(f.Trace, "Finding.Trace has them, and the replay shows them") {
 		b.WriteString("  " + line + "\n")
 	}
 	fmt.Fprintf(&b, "\nto see it again: go test -run '^%s$' -sagatest.replay '%s'\n", strings.ReplaceAll(f.Test, "/", "$/^"), f.Faults)
 	return b.String()
+}
+
+// shown leaves out what lies in the middle of a long trace.
+func shown(trace []string, where string) []string {
+	if len(trace) <= longTrace {
+		return trace
+	}
+	cut := fmt.Sprintf("%9s  %d lines are left out here: %s", "...", len(trace)-2*traceEnd, where)
+	return slices.Concat(trace[:traceEnd], []string{cut}, trace[len(trace)-traceEnd:])
 }
 
 // find takes away the faults that do not matter, and runs what is left once more, with its trace.

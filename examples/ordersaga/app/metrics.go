@@ -17,7 +17,7 @@ import (
 type metrics struct {
 	registry *prometheus.Registry
 	seen     *prometheus.CounterVec
-	settled  *prometheus.CounterVec
+	settled  *prometheus.HistogramVec
 	steps    *prometheus.HistogramVec
 	commits  prometheus.Histogram
 	batches  prometheus.Histogram
@@ -29,8 +29,9 @@ func newMetrics() *metrics {
 		seen: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "saga_observations_total", Help: "What the engine and the participants did.",
 		}, []string{"what", "outcome"}),
-		settled: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "saga_settled_total", Help: "Sagas that have come to an end, by their final state.",
+		settled: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "saga_settled_seconds", Help: "Sagas that have come to an end, by their final state, and how long they took.",
+			Buckets: prometheus.ExponentialBuckets(0.01, 4, 12),
 		}, []string{"definition", "state"}),
 		steps: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "saga_step_seconds", Help: "How long an attempt of a local step, or a command's handling, took.", Buckets: prometheus.ExponentialBuckets(0.0005, 2, 16),
@@ -67,7 +68,7 @@ func (m *metrics) Observe(_ context.Context, o saga.Observation) {
 	outcome := ""
 	switch o.What {
 	case saga.ObserveSettled:
-		m.settled.WithLabelValues(o.Definition, o.State).Inc()
+		m.settled.WithLabelValues(o.Definition, o.State).Observe(o.Duration.Seconds())
 	case saga.ObserveStep, saga.ObserveCommand:
 		outcome = o.Outcome
 		m.steps.WithLabelValues(o.Step, o.Outcome).Observe(o.Duration.Seconds())

@@ -114,7 +114,7 @@ func shared(s *script) error {
 func parallel(s *script) error {
 	p, topic := s.open(), s.topic("commands")
 	var mu sync.Mutex
-	holding, most := 0, 0
+	holding, most, handled, published := 0, 0, 0, 0
 	handle := func(m *message.Message) {
 		mu.Lock()
 		holding++
@@ -131,6 +131,7 @@ func parallel(s *script) error {
 		}
 		mu.Lock()
 		holding--
+		handled++
 		mu.Unlock()
 		m.Ack()
 	}
@@ -139,17 +140,22 @@ func parallel(s *script) error {
 			return err
 		}
 	}
-	if err := s.publish(p, topic, newMessages(defaultNumber)...); err != nil {
-		return err
-	}
-	return s.until(func() string {
+	var err error
+	shown := s.until(func() string {
 		mu.Lock()
 		defer mu.Unlock()
-		if most >= 3 {
+		if most >= 3 || err != nil {
 			return ""
+		}
+		if handled >= published { // those before came while some subscribers had not got their share of the topic
+			published += defaultNumber
+			mu.Unlock()
+			err = s.publish(p, topic, newMessages(defaultNumber)...)
+			mu.Lock()
 		}
 		return fmt.Sprintf("4 subscribers of a group had no more than %d messages in flight at once", most)
 	})
+	return errors.Join(err, shown)
 }
 
 func batch(s *script) error {

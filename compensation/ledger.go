@@ -36,7 +36,7 @@ type Entry struct {
 
 	Status    Status `json:"status"`
 	Condemned bool   `json:"condemned,omitempty"` // its effect must not stay
-	Stuck     bool   `json:"stuck,omitempty"`     // tried more often than the alert threshold, and tried on
+	Stuck     bool   `json:"stuck,omitempty"`     // tried more often than the alert threshold, or failing by a fault of the definition, and tried on
 	Attempts  int    `json:"attempts,omitempty"`  // of the action
 	Faults    int    `json:"faults,omitempty"`    // those of them that failed by a fault of the definition, and cost nothing of the budget
 	Undos     int    `json:"undos,omitempty"`     // attempts of the compensation

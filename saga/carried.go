@@ -2,6 +2,7 @@ package saga
 
 import (
 	"encoding"
+	"encoding/gob"
 	"encoding/json"
 	"fmt"
 	"reflect"
@@ -18,13 +19,17 @@ func carry[T any](what string) carried { return carried{what, reflect.TypeFor[T]
 // losses lists what of a value the codec would pass over without a word, or cannot take. It looks into whatever the type consists of,
 // but not into what encodes itself, nor behind interfaces.
 func (c carried) losses() (found []string) {
-	seen := map[reflect.Type]bool{}
-	var look func(t reflect.Type, path string)
-	look = func(t reflect.Type, path string) {
-		if seen[t] || encodesItself(t) {
+	type place struct {
+		t         reflect.Type
+		addressed bool // behind a pointer or in a slice, where methods of pointers count
+	}
+	seen := map[place]bool{}
+	var look func(t reflect.Type, path string, addressed bool)
+	look = func(t reflect.Type, path string, addressed bool) {
+		if seen[place{t, false}] || seen[place{t, addressed}] || encodesItself(t) || addressed && encodesItself(reflect.PointerTo(t)) {
 			return
 		}
-		seen[t] = true
+		seen[place{t, addressed}] = true
 		at := fmt.Sprintf("%s %s", c.what, c.t)
 		if path != "" {
 			at += " has the field " + path + ", and"
@@ -36,12 +41,17 @@ func (c carried) losses() (found []string) {
 			} else {
 				found = append(found, fmt.Sprintf("%s a %s cannot be stored: tag it `json:\"-\"`, or drop it", at, t.Kind()))
 			}
-			delete(seen, t) // told of each
-		case reflect.Pointer, reflect.Slice, reflect.Array, reflect.Map:
-			if reflect.PointerTo(t.Elem()).Implements(marshals) && t.Kind() != reflect.Map {
-				return // elements have addresses
+			delete(seen, place{t, addressed}) // told of each
+		case reflect.Interface:
+			if t.NumMethod() > 0 {
+				found = append(found, at+" an interface with methods cannot be read back: name the type")
 			}
-			look(t.Elem(), path)
+		case reflect.Pointer, reflect.Slice:
+			look(t.Elem(), path, true)
+		case reflect.Array:
+			look(t.Elem(), path, addressed)
+		case reflect.Map:
+			look(t.Elem(), path, false)
 		case reflect.Struct:
 			for f := range fieldsOf(t) {
 				name := f.Name
@@ -50,16 +60,16 @@ func (c carried) losses() (found []string) {
 				}
 				switch {
 				case f.Anonymous && structOf(f.Type): // its fields count as those of t
-					look(f.Type, path)
+					look(f.Type, path, addressed)
 				case f.IsExported():
-					look(f.Type, name)
+					look(f.Type, name, addressed)
 				default:
 					found = append(found, fmt.Sprintf("%s %s has the field %s, which is not exported and would not be stored: export it", c.what, c.t, name))
 				}
 			}
 		}
 	}
-	look(c.t, "")
+	look(c.t, "", false)
 	return found
 }
 
@@ -67,7 +77,7 @@ func (c carried) losses() (found []string) {
 func fieldsOf(t reflect.Type) func(yield func(reflect.StructField) bool) {
 	return func(yield func(reflect.StructField) bool) {
 		for f := range t.Fields() {
-			if f.Name != "_" && f.Tag.Get("json") != "-" && !encodesItself(f.Type) && !yield(f) {
+			if f.Name != "_" && f.Tag.Get("json") != "-" && !yield(f) {
 				return
 			}
 		}
@@ -81,10 +91,23 @@ func structOf(t reflect.Type) bool {
 	return t.Kind() == reflect.Struct
 }
 
-var marshals = reflect.TypeFor[json.Marshaler]()
-
-// encodesItself tells whether a type says how it is encoded. Messages of protobuf do, to a codec that knows them.
+// encodesItself tells whether a type says how it is encoded: to JSON, or to codecs that know it, as messages of protobuf do. Whether it
+// leaves anything out nobody can tell.
 func encodesItself(t reflect.Type) bool {
-	_, message := reflect.PointerTo(t).MethodByName("ProtoReflect")
-	return message || t.Implements(marshals) || t.Implements(reflect.TypeFor[encoding.TextMarshaler]())
+	if toJSON(t) {
+		return true
+	}
+	p := t
+	if t.Kind() == reflect.Struct { // other codecs than JSON take its address
+		p = reflect.PointerTo(t)
+	}
+	if toJSON(p) {
+		return false // which JSON passes over
+	}
+	_, message := p.MethodByName("ProtoReflect")
+	return message || p.Implements(reflect.TypeFor[encoding.BinaryMarshaler]()) || p.Implements(reflect.TypeFor[gob.GobEncoder]())
+}
+
+func toJSON(t reflect.Type) bool {
+	return t.Implements(reflect.TypeFor[json.Marshaler]()) || t.Implements(reflect.TypeFor[encoding.TextMarshaler]())
 }

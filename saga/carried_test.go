@@ -2,7 +2,9 @@ package saga
 
 import (
 	"context"
+	"encoding/json"
 	"math/big"
+	"net/url"
 	"testing"
 	"time"
 
@@ -36,7 +38,8 @@ func TestWhatWouldBeLost(t *testing.T) {
 	const export = ", which is not exported and would not be stored: export it"
 	none := []carried{
 		carry[int](""), carry[struct{}](""), carry[time.Time](""), carry[[]byte](""), carry[any](""), carry[*big.Int](""), carry[[]big.Int](""),
-		carry[map[string]time.Duration](""), carry[protoMessage](""), carry[*protoMessage](""), carry[[]*protoMessage](""), carry[error](""),
+		carry[map[string]time.Duration](""), carry[protoMessage](""), carry[*protoMessage](""), carry[[]*protoMessage](""),
+		carry[[]big.Rat](""), carry[[]struct{ Price big.Int }](""), carry[*struct{ Price big.Int }](""), carry[url.URL](""), carry[json.RawMessage](""),
 		carry[struct {
 			Notify func()         `json:"-"`
 			cache  map[string]int `json:"-"`
@@ -57,6 +60,7 @@ func TestWhatWouldBeLost(t *testing.T) {
 		{carry[map[string][2]line]("it"), []string{"it map[string][2]saga.line has the field amount" + export}},
 		{carry[tree]("it"), []string{"it saga.tree has the field Leaf.amount" + export}},
 		{carry[big.Int]("it"), []string{"it big.Int has the field neg" + export, "it big.Int has the field abs" + export}},
+		{carry[struct{ Err error }]("it"), []string{"it struct { Err error } has the field Err, and an interface with methods cannot be read back: name the type"}},
 		{carry[func()]("it"), []string{"it func() is a func, which cannot be stored"}},
 		{carry[struct{ Watch []chan int }]("it"), []string{
 			"it struct { Watch []chan int } has the field Watch, and a chan cannot be stored: tag it `json:\"-\"`, or drop it",

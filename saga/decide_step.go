@@ -110,7 +110,7 @@ func (t *turn) faulty(s *stepPlan, e *compensation.Entry, undo bool, reason stri
 		e.Faults++
 	}
 	t.failed(s, e, undo, reason)
-	e.Stuck = true
+	e.Stuck = e.InFlight() // it may have been spent before, by an operator
 }
 
 // spent gives a step up after its last attempt.
@@ -230,7 +230,8 @@ func (t *turn) settleSuccess(s *stepPlan, e *compensation.Entry, o outcome) {
 		t.entry.Outcome, t.entry.Reason = string(outcomeFailed), err.Error()
 		_, tooMuch := errors.AsType[*tooMuchError](err)
 		o.Fault, o.Reason = !tooMuch, err.Error()
-		if o.Attempt == e.Attempts && t.inst.attemptInFlight(e) {
+		// To a command each attempt brings the same reply.
+		if (o.Attempt == e.Attempts || s.action.command != nil) && t.inst.attemptInFlight(e) {
 			t.notDone(s, e, o)
 		} else {
 			t.nothing = true

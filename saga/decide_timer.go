@@ -84,11 +84,11 @@ func (t *turn) unanswered(s *stepPlan, e *compensation.Entry, undo bool) {
 	if e.Reason == "" {
 		e.Reason = "no reply"
 	}
-	if !undo && retry.Spent(e.Class, n) {
+	if !undo && retry.Spent(e.Class, n-e.Faults) {
 		t.spent(e)
 		return
 	}
-	e.Stuck = retry.Alarming(n)
+	e.Stuck = e.Stuck || retry.Alarming(n) // that nothing came is no news of a fault
 	t.again(s, e, undo)
 }
 

@@ -41,7 +41,7 @@
 //
 // A step's function returns nil (it succeeded), an error made by [Reject] (no, for good) or any other error (it failed: try
 // again). A panic is a failure. If another function of the definition fails (the one that makes a request, or writes a result into the
-// data), or the data cannot be read, that says nothing of the step: it is tried again too, but costs nothing of its budget, and needs
+// data), or the data or a reply cannot be read, that says nothing of the step: it is tried again too, but costs nothing of its budget, and needs
 // attention at once, for the definition has to be mended. An attempt that is not heard of is neither: its outcome is unknown, and it is made again,
 // under the same identity. A local step that is rejected after such an attempt is undone all the same: no barrier tells
 // what the earlier one did. So a step may run more than once; [Info] has the key that stays the same, for systems outside

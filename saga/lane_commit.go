@@ -99,7 +99,7 @@ func (l *lane) conclude(ctx context.Context, g *group, v Verdict) {
 }
 
 // unwritable answers inputs whose transition the database rejects, whenever it is tried. Of several, each is tried alone. A
-// success that cannot be written is a failed attempt, like one that cannot be folded.
+// success that cannot be written is a failed attempt, like one with which the data grow too large.
 func (l *lane) unwritable(ctx context.Context, g *group, err error) {
 	l.o.failing(ctx, "commit", err)
 	if len(g.steps) > 1 && !g.jobs[0].alone {

@@ -28,7 +28,14 @@ const outageReminder = 30 * time.Second
 // away reports that something failed which will be tried again, until it works.
 func (o *Orchestrator) away(ctx context.Context, what string, err error) {
 	o.observe(ctx, Observation{What: ObserveError, Outcome: what, Reason: err.Error()})
-	now, s := time.Now(), &o.outages
+	if told := o.outages.begin(what); told != nil {
+		o.logger.Error("Saga: "+what+" failed, trying again", err, told)
+	}
+}
+
+// begin counts a failure, and answers what is to be told of it, if anything is.
+func (s *outages) begin(what string) (told watermill.LogFields) {
+	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.what == nil {
@@ -43,23 +50,26 @@ func (o *Orchestrator) away(ctx context.Context, what string, err error) {
 	it.failures++
 	if it.failures == 1 || now.Sub(it.told) >= outageReminder {
 		it.told = now
-		o.logger.Error("Saga: "+what+" failed, trying again", err, watermill.LogFields{"failures": it.failures, "for": now.Sub(it.began).String()})
+		told = watermill.LogFields{"failures": it.failures, "for": now.Sub(it.began).String()}
 	}
+	return told
 }
 
 // works reports that it did.
 func (o *Orchestrator) works(what string) {
-	s := &o.outages
-	if !s.any.Load() {
+	if !o.outages.any.Load() {
 		return
 	}
+	if it := o.outages.end(what); it != nil {
+		o.logger.Info("Saga: "+what+" works again", watermill.LogFields{"failures": it.failures, "after": time.Since(it.began).String()})
+	}
+}
+
+func (s *outages) end(what string) *outage {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	it := s.what[what]
-	if it == nil {
-		return
-	}
 	delete(s.what, what)
 	s.any.Store(len(s.what) > 0)
-	o.logger.Info("Saga: "+what+" works again", watermill.LogFields{"failures": it.failures, "after": time.Since(it.began).String()})
+	return it
 }

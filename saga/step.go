@@ -257,11 +257,11 @@ type unreadableError struct{ error }
 
 func (e *unreadableError) Unwrap() error { return e.error }
 
-func decodeAs[T any](c Codec, b []byte) (T, error) {
-	var t T
+func decodeAs[T any](c Codec, b []byte) (t T, err error) {
 	if len(b) == 0 {
 		return t, nil
 	}
+	defer recoverTo(&err, "the codec")
 	if err := c.Unmarshal(b, &t); err != nil {
 		return t, fmt.Errorf("saga: decode %T: %w", t, err)
 	}

@@ -102,7 +102,7 @@ func (d *desk) deny(w http.ResponseWriter, r *http.Request, err error) {
 
 func (d *desk) refuse(w http.ResponseWriter, r *http.Request, who string, err error) {
 	status := statusOf(err)
-	if status >= 500 && r.Context().Err() == nil {
+	if status >= 500 && r.Method == http.MethodGet && r.Context().Err() == nil { // what is to change something is logged there
 		d.Logger.ErrorContext(r.Context(), "operator's call failed", "method", r.Method, "path", r.URL.Path, "who", who, "error", err)
 	}
 	tell(w, status, err)

@@ -128,12 +128,14 @@ func (d *desk) removeDeadLetter(who string, r *http.Request) (any, error) {
 	return map[string]string{"removed": id}, err
 }
 
-// log says who asked for what, and what came of it. What failed is logged by who called.
+// log says who asked for what, and what came of it. Of an operation that failed nobody may know, here, whether it was committed.
 func (d *desk) log(r *http.Request, err error, did ...any) {
 	switch {
 	case err == nil:
 		d.Logger.InfoContext(r.Context(), "operator", did...)
 	case statusOf(err) < 500:
 		d.Logger.WarnContext(r.Context(), "operator refused", append(did, slog.Any("error", err))...)
+	default:
+		d.Logger.ErrorContext(r.Context(), "operator's call failed", append(did, slog.Any("error", err))...)
 	}
 }

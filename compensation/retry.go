@@ -17,7 +17,8 @@ type Retry struct {
 	// Attempts is the budget of a compensatable step; default 12, which with the other defaults takes about two minutes.
 	// Pivots, retriable steps and compensations have none: they are tried until they succeed.
 	Attempts int
-	// Alert is the number of failed attempts from which on a step shows as stuck; default 8.
+	// Alert is the number of failed attempts from which on a step shows as stuck; default 8. One that fails by a fault of the definition
+	// does at once.
 	Alert int
 }
 

@@ -16,6 +16,15 @@ type carried struct {
 
 func carry[T any](what string) carried { return carried{what, reflect.TypeFor[T]()} }
 
+// checkCarried finds what would be lost of the types that something carries.
+func (c *compiler) checkCarried(of string, carries ...carried) {
+	for _, what := range carries {
+		for _, f := range what.losses() {
+			c.faultf("%s%s", of, f)
+		}
+	}
+}
+
 // losses lists what of a value the codec would pass over without a word, or cannot take. It looks into whatever the type consists of,
 // but not into what encodes itself, nor behind interfaces.
 func (c carried) losses() (found []string) {
@@ -53,12 +62,13 @@ func (c carried) losses() (found []string) {
 		case reflect.Map:
 			look(t.Elem(), path, false)
 		case reflect.Struct:
-			for f := range fieldsOf(t) {
+			for f := range t.Fields() {
 				name := f.Name
 				if path != "" {
 					name = path + "." + name
 				}
 				switch {
+				case f.Name == "_" || f.Tag.Get("json") == "-": // not meant to be carried
 				case f.Anonymous && structOf(f.Type): // its fields count as those of t
 					look(f.Type, path, addressed)
 				case f.IsExported():
@@ -71,17 +81,6 @@ func (c carried) losses() (found []string) {
 	}
 	look(c.t, "", false)
 	return found
-}
-
-// fieldsOf gives the fields that are meant to be carried.
-func fieldsOf(t reflect.Type) func(yield func(reflect.StructField) bool) {
-	return func(yield func(reflect.StructField) bool) {
-		for f := range t.Fields() {
-			if f.Name != "_" && f.Tag.Get("json") != "-" && !yield(f) {
-				return
-			}
-		}
-	}
 }
 
 func structOf(t reflect.Type) bool {

@@ -1,6 +1,7 @@
 package saga
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -19,11 +20,7 @@ func (c *compiler) checkStep(s *stepPlan) {
 	for _, f := range s.faults {
 		c.faultf("step %q: %s", s.name, f)
 	}
-	for _, what := range s.carries {
-		for _, f := range what.losses() {
-			c.faultf("step %q: %s", s.name, f)
-		}
-	}
+	c.checkCarried(fmt.Sprintf("step %q: ", s.name), s.carries...)
 	if !s.action.exists() {
 		c.faultf("step %q has no action: its function is nil", s.name)
 	}
@@ -51,11 +48,7 @@ func (c *compiler) checkStep(s *stepPlan) {
 			c.faultf("step %q: %s", s.name, strings.ReplaceAll(err.Error(), "\n", "; "))
 		}
 		if e.command != nil {
-			for _, what := range e.command.carries {
-				for _, f := range what.losses() {
-					c.faultf("step %q: %s", s.name, f)
-				}
-			}
+			c.checkCarried(fmt.Sprintf("step %q: ", s.name), e.command.carries...)
 		}
 		if p := e.command; p != nil && (p.name == "" || p.topic == "" || p.request == nil) {
 			c.faultf("step %q: a command needs a name, a topic and a function that makes it", s.name)

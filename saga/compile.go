@@ -32,9 +32,7 @@ func compile[S, E ~string, D any](spec Spec[S, E, D]) (*plan, error) {
 	if len(spec.Succeeded)+len(spec.Failed) == 0 {
 		c.faultf("there is no end: name the final states in Succeeded and Failed")
 	}
-	for _, f := range carry[D]("the data type").losses() {
-		c.faultf("%s", f)
-	}
+	c.checkCarried("", carry[D]("the data type"))
 	for _, e := range spec.Events {
 		c.addEvent(string(e.Name), e.plan)
 	}
@@ -93,11 +91,7 @@ func (c *compiler) addEvent(name string, e eventPlan) {
 	if c.plan.events[name] != nil {
 		c.faultf("event %q is declared twice", name)
 	}
-	if e.payload.t != nil {
-		for _, f := range e.payload.losses() {
-			c.faultf("event %q: %s", name, f)
-		}
-	}
+	c.checkCarried(fmt.Sprintf("event %q: ", name), e.payload...)
 	e.name = name
 	c.plan.events[name] = &e
 }

@@ -77,7 +77,7 @@ func On[E ~string, D, P any](name E, fold func(data D, payload P) D) Event[E, D]
 			_, ok := payload.(P)
 			return ok, reflect.TypeFor[P]().String()
 		},
-		payload: carry[P]("the payload type"),
+		payload: []carried{carry[P]("the payload type")},
 	}}
 }
 

@@ -177,8 +177,9 @@
 // [Definition.WithVersion]), and run both until the old one's instances have settled. An instance stays on the version it was
 // started with. [CheckLock], in a test, compares a definition with a file that is committed beside it, so that such a change
 // fails there. What is neither named nor ordered may change at any time: functions are those of the code that runs, and a time-out that
-// was set before its duration changed keeps its time. [CheckStore] tells which live instances of a store it would strand. Instances of a version that no process has wait for
-// one that has it: they need no attention as far as anybody can say, so ask CheckStore before you leave a version out.
+// was set before its duration changed keeps its time. [CheckStore] tells which live instances of a store it would strand. Instances of
+// a version that no process has wait for one that has it: they need no attention as far as anybody can say, so ask CheckStore before
+// you leave a version out.
 //
 // # How it works
 //

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/ThreeDotsLabs/watermill"
@@ -103,8 +104,8 @@ func Handle[T, C, R any](p *Participant[T], command Command[C, R], handler func(
 		return fmt.Errorf("%w: to handle a command takes its name (%q), its topic (%q) and a handler", ErrInvalid, command.Name, command.Topic)
 	}
 	for _, what := range command.carries() {
-		for _, f := range what.losses() {
-			return fmt.Errorf("%w: to handle the command %s: %s", ErrInvalid, command.Name, f)
+		if lost := what.losses(); len(lost) > 0 {
+			return fmt.Errorf("%w: to handle the command %s: %s", ErrInvalid, command.Name, strings.Join(lost, "; "))
 		}
 	}
 	h := commandHandler[T]{name: command.Name, topic: command.Topic, null: slices.Contains(options, NullCompensation)}

@@ -91,7 +91,7 @@ type eventPlan struct {
 	fold foldFunc
 	// accepts tells whether a payload given to Send is of the declared type, and names that type.
 	accepts func(payload any) (ok bool, want string)
-	payload carried
+	payload []carried // what it carries; none: nothing
 }
 
 type (

@@ -102,9 +102,9 @@ func (d *desk) operate(who string, r *http.Request) (any, error) {
 	}
 	after, err := d.o.Operate(r.Context(), r.PathValue("id"), op)
 	did := []any{"who", who, "verb", string(asked.Verb), "instance", r.PathValue("id"), "why", asked.Why}
-	for name, value := range asked.members() {
-		if value != "" && name != "data" { // which are in the history, and may be anybody's
-			did = append(did, name, value)
+	for _, name := range takes[asked.Verb] {
+		if name != "data" { // which are in the history, and may be anybody's
+			did = append(did, name, asked.members()[name])
 		}
 	}
 	d.log(r, err, did...)

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"slices"
 	"strings"
 	"sync"
 
@@ -144,9 +145,11 @@ func rowsOf(items []batch.Item) *rows {
 		c.empty(pgtype.Int4OID)
 	}
 	r.settled.empty(pgtype.BoolOID)
-	if r.bytes = r.bytes[:0]; r.bytes == nil {
-		r.bytes = []byte{} // also when there are none: nil is NULL
+	size := 1 // also when there are no bytes: nil is NULL
+	for _, it := range items {
+		size += batch.Size(it.Transition)
 	}
+	r.bytes = slices.Grow(r.bytes[:0], size)
 	for _, it := range items {
 		r.add(it.Transition)
 	}

@@ -61,12 +61,20 @@ func Unanswered(items []Item) (open []Item) {
 
 // Split divides the items, in their order.
 func Split(items []Item, first func(Item) bool) (yes, no []Item) {
-	for _, it := range items {
-		if first(it) {
+	for k, it := range items {
+		switch {
+		case !first(it):
+			if yes != nil {
+				no = append(no, it)
+			}
+		case yes == nil:
+			yes, no = append(make([]Item, 0, len(items)-k), it), append(make([]Item, 0, len(items)-1), items[:k]...)
+		default:
 			yes = append(yes, it)
-		} else {
-			no = append(no, it)
 		}
+	}
+	if yes == nil {
+		return nil, items
 	}
 	return yes, no
 }

@@ -98,20 +98,20 @@ func (o *Orchestrator) Send(ctx context.Context, ev RoutedEvent) (answer Disposi
 	}
 	switch done.answer {
 	case Refused:
-		return Refused, &RefusedError{Instance: id, State: done.instance.State, What: ev.Event, Reason: done.reason}
+		return Refused, &RefusedError{Instance: id, State: done.inst.state, What: ev.Event, Reason: done.reason}
 	case Duplicated:
-		return o.duplicate(ctx, done.instance, ev)
+		return o.duplicate(ctx, done.inst, ev)
 	}
 	return done.answer, nil
 }
 
 // duplicate looks up what was recorded under an event's identity, and what became of it: a refusal is told again, and another
 // event is an ErrInputConflict.
-func (o *Orchestrator) duplicate(ctx context.Context, i Instance, ev RoutedEvent) (Disposition, error) {
+func (o *Orchestrator) duplicate(ctx context.Context, i *instance, ev RoutedEvent) (Disposition, error) {
 	var result Disposition
 	var reason string
 	for after := uint64(0); ; {
-		entries, err := o.History(ctx, i.ID, after, 0)
+		entries, err := o.History(ctx, i.id, after, 0)
 		if err != nil {
 			return "", err
 		}
@@ -122,7 +122,7 @@ func (o *Orchestrator) duplicate(ctx context.Context, i Instance, ev RoutedEvent
 			after = e.Revision
 			if e.Kind == "event" && e.Source == ev.Source && e.InputID == ev.ID {
 				if e.Event != ev.Event || e.Digest != digest(ev.Payload) {
-					return "", &InputConflictError{Instance: i.ID, Event: ev.Event, Recorded: e.Event, Source: ev.Source, ID: ev.ID}
+					return "", &InputConflictError{Instance: i.id, Event: ev.Event, Recorded: e.Event, Source: ev.Source, ID: ev.ID}
 				}
 				result, reason = e.Result, e.Reason
 			}
@@ -134,7 +134,7 @@ func (o *Orchestrator) duplicate(ctx context.Context, i Instance, ev RoutedEvent
 		}
 	}
 	if result == Refused {
-		return Refused, &RefusedError{Instance: i.ID, State: i.State, What: ev.Event, Reason: reason}
+		return Refused, &RefusedError{Instance: i.id, State: i.state, What: ev.Event, Reason: reason}
 	}
 	return Duplicated, nil
 }
@@ -174,7 +174,7 @@ func (o *Orchestrator) checkEvent(ev RoutedEvent) error {
 
 // Get reads the saga with a business key, or answers ErrNotFound.
 func (d *Definition[S, E, D]) Get(ctx context.Context, o *Orchestrator, key string) (Snapshot[S, D], error) {
-	i, err := o.Lookup(ctx, d.Name(), key)
+	i, err := o.lookup(ctx, d.Name(), key)
 	if err != nil {
 		return Snapshot[S, D]{}, err
 	}
@@ -190,15 +190,12 @@ func (d *Definition[S, E, D]) Wait(ctx context.Context, o *Orchestrator, key str
 			return Snapshot[S, D]{}, fmt.Errorf("%w: %s has no state %q; it has %q", ErrInvalid, d.Name(), s, o.latest(d.Name()).machine.States())
 		}
 	}
-	there := func(its, state string, settled bool) bool {
-		return settled || slices.Contains(states, S(state)) || its != key
-	}
-	var i Instance
+	there := func(i *instance) bool { return i.settled || slices.Contains(states, S(i.state)) || i.key != key }
+	var i *instance
 	err := o.withKey(ctx, d.Name(), key, func(id string) (err error) {
-		i, err = o.waitFor(ctx, id, func(i Instance) bool { return there(i.Key, i.State, i.Settled) },
-			func(i *instance) bool { return there(i.key, i.state, i.settled) })
-		if err == nil && i.Key != key {
-			err = fmt.Errorf("%w: %s is %q now", ErrNotFound, id, i.Key)
+		i, err = o.waitFor(ctx, id, there, true)
+		if err == nil && i.key != key {
+			err = fmt.Errorf("%w: %s is %q now", ErrNotFound, id, i.key)
 		}
 		return err
 	})
@@ -231,37 +228,47 @@ func (o *Orchestrator) withKey(ctx context.Context, definition, key string, do f
 			return err
 		} // else it was removed, and others may have its key, or its ID
 	}
-	i, err := o.Lookup(ctx, definition, key)
+	i, err := o.lookup(ctx, definition, key)
 	if err != nil {
 		return err
 	}
-	return do(i.ID)
+	return do(i.id)
 }
 
 // WaitFor returns an instance as soon as a condition holds for it. It is asked when this process has changed the instance, and
 // every PollInterval of what the store has, for the changes of others.
 func (o *Orchestrator) WaitFor(ctx context.Context, id string, holds func(Instance) bool) (Instance, error) {
-	return o.waitFor(ctx, id, holds, nil)
+	i, err := o.waitFor(ctx, id, func(i *instance) bool { return holds(i.view()) }, false)
+	if i == nil {
+		return Instance{}, err
+	}
+	return i.view(), err
 }
 
-// waitFor has the condition twice if it may be asked for by the lanes, too: of each commit. What this process knows is an answer
-// if the instance has settled, or if it was so after the wait began; else the store is asked.
-func (o *Orchestrator) waitFor(ctx context.Context, id string, holds func(Instance) bool, quick func(*instance) bool) (i Instance, err error) {
+// waitFor waits for a condition, which is asked by the lanes, too, of each commit, if it is quick. What this process knows is an answer if
+// the instance has settled, or if it was so after the wait began; else the store is asked. When ctx ends it answers what was seen last, or
+// nil.
+func (o *Orchestrator) waitFor(ctx context.Context, id string, holds func(*instance) bool, quick bool) (i *instance, err error) {
 	began := time.Now()
-	a, known := o.watch.on(id, quick, began.Add(-o.config.PollInterval))
+	told := holds
+	if !quick {
+		told = nil
+	}
+	a, known := o.watch.on(id, told, began.Add(-o.config.PollInterval))
 	defer o.watch.off(a)
 	poll := time.NewTicker(o.config.PollInterval)
 	defer poll.Stop()
-	ask := known.instance == nil // the store
-	for {
-		if ask || quick == nil || quick(known.instance) {
-			if i, err = o.look(ctx, id, known.instance, ask); err != nil || holds(i) && (ask || i.Settled || known.began.After(began)) {
+	for ask := known.instance == nil; ; { // the store
+		if ask {
+			if i, err = o.get(ctx, id); err != nil || holds(i) {
 				return i, err
 			}
-			if !ask && holds(i) {
-				ask = true
-				continue
+		} else if ctx.Err() == nil && holds(known.instance) {
+			if i = known.instance; i.settled || known.began.After(began) {
+				return i, nil
 			}
+			ask = true
+			continue
 		}
 		ask = false
 		select {
@@ -270,37 +277,30 @@ func (o *Orchestrator) waitFor(ctx context.Context, id string, holds func(Instan
 		case <-poll.C:
 			ask = true
 		case <-ctx.Done():
-			i = newer(i, known.instance)
-			return i, fmt.Errorf("instance %s is in state %s%s: %w", id, i.State, i.hindrance(), context.Cause(ctx))
+			return givenUp(id, i, known, context.Cause(ctx))
 		case <-o.closed:
-			i = newer(i, known.instance)
-			return i, fmt.Errorf("instance %s is in state %s: %w", id, i.State, ErrClosed)
+			return givenUp(id, i, known, ErrClosed)
 		}
 	}
 }
 
-// newer is what is known of an instance, unless it was seen later.
-func newer(seen Instance, known *instance) Instance {
-	if known != nil && known.revision > seen.Revision {
-		return known.view()
+// givenUp answers a wait that is over, with what was seen last, and why it is.
+func givenUp(id string, seen *instance, known commit, why error) (*instance, error) {
+	if seen == nil || known.instance != nil && known.revision > seen.revision {
+		seen = known.instance
 	}
-	return seen
-}
-
-// look returns an instance as the store has it, or as this process has committed it last.
-func (o *Orchestrator) look(ctx context.Context, id string, known *instance, ask bool) (Instance, error) {
-	if ask || known == nil {
-		return o.Get(ctx, id)
+	if seen == nil {
+		return nil, fmt.Errorf("instance %s: %w", id, why)
 	}
-	return known.view(), ctx.Err()
+	return seen, fmt.Errorf("instance %s is in state %s%s: %w", id, seen.state, seen.hindrance(), why)
 }
 
 // hindrance says what an instance waits for, as far as something went wrong with it.
-func (v Instance) hindrance() string {
-	if v.Attention != "" {
-		return ", " + v.Attention
+func (i *instance) hindrance() string {
+	if i.attention != "" {
+		return ", " + i.attention
 	}
-	for _, e := range v.Steps {
+	for _, e := range i.Ledger {
 		if e.InFlight() && e.Reason != "" {
 			return fmt.Sprintf(", step %s has failed %d times: %s", e.Step, max(e.Attempts, e.Undos), e.Reason)
 		}
@@ -310,27 +310,35 @@ func (v Instance) hindrance() string {
 
 // Get reads an instance, or answers ErrNotFound.
 func (o *Orchestrator) Get(ctx context.Context, id string) (Instance, error) {
+	return viewOf(o.get(ctx, id))
+}
+
+func (o *Orchestrator) get(ctx context.Context, id string) (*instance, error) {
 	records, err := o.store.Load(ctx, id)
 	if err != nil {
-		return Instance{}, fmt.Errorf("saga: get instance %s: %w", id, err)
+		return nil, fmt.Errorf("saga: get instance %s: %w", id, err)
 	}
 	if len(records) == 0 {
-		return Instance{}, fmt.Errorf("%w: %s", ErrNotFound, id)
+		return nil, fmt.Errorf("%w: %s", ErrNotFound, id)
 	}
-	return viewOf(records[0])
+	return fromRecord(records[0])
 }
 
 // Lookup reads the instance of a definition that has the business key, or answers ErrNotFound.
 func (o *Orchestrator) Lookup(ctx context.Context, definition, key string) (Instance, error) {
-	r, err := o.store.Lookup(ctx, definition, key)
-	if err != nil {
-		return Instance{}, fmt.Errorf("saga: look up %s %q: %w", definition, key, err)
-	}
-	return viewOf(r)
+	return viewOf(o.lookup(ctx, definition, key))
 }
 
-func viewOf(r Record) (Instance, error) {
-	i, err := fromRecord(r)
+func (o *Orchestrator) lookup(ctx context.Context, definition, key string) (*instance, error) {
+	r, err := o.store.Lookup(ctx, definition, key)
+	if err != nil {
+		return nil, fmt.Errorf("saga: look up %s %q: %w", definition, key, err)
+	}
+	return fromRecord(r)
+}
+
+// viewOf makes what is seen of an instance that was read.
+func viewOf(i *instance, err error) (Instance, error) {
 	if err != nil {
 		return Instance{}, err
 	}
@@ -353,7 +361,7 @@ func (o *Orchestrator) List(ctx context.Context, q Query) (page []Instance, next
 		return nil, "", fmt.Errorf("saga: list: %w", err)
 	}
 	for _, r := range records {
-		i, err := viewOf(r)
+		i, err := viewOf(fromRecord(r))
 		if err != nil {
 			return nil, "", err
 		}
@@ -465,7 +473,7 @@ func (o *Orchestrator) Operate(ctx context.Context, id string, op Operation) (af
 		return Instance{}, fmt.Errorf("saga: %s on instance %s: %w", op.Verb, id, err)
 	}
 	if done.answer == Refused {
-		return done.instance, &RefusedError{Instance: id, State: done.instance.State, What: string(op.Verb), Reason: done.reason}
+		return done.inst.view(), &RefusedError{Instance: id, State: done.inst.state, What: string(op.Verb), Reason: done.reason}
 	}
-	return done.instance, nil
+	return done.inst.view(), nil
 }

@@ -105,7 +105,7 @@ func addRow[S, E ~string, D any](c *compiler, row Row[S, E, D]) statemachine.Row
 	guard := statemachine.Guard[folded]{Name: row.If.Name}
 	if holds := row.If.Holds; holds != nil {
 		guard.Holds = func(f folded) bool {
-			d, err := decodeAs[D](f.codec, f.data)
+			d, err := readAs[D](f.codec, f.data)
 			if err != nil {
 				panic(err) // decide turns it into a refusal that names the guard's row
 			}

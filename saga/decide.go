@@ -74,7 +74,7 @@ type turn struct {
 // start enters the initial state and raises the start event.
 func (t *turn) start(in startInput) {
 	t.entry.Kind = "start"
-	t.inst.data, t.inst.Trace = in.data, t.in.trace
+	t.inst.data, t.inst.Trace = documentOf(in.data), t.in.trace
 	t.enter(t.plan.machine.Initial())
 	if t.plan.start != "" {
 		t.raise(t.plan.start)
@@ -176,16 +176,18 @@ const passedPivot = "the saga has passed its pivot and goes forward only"
 
 // find asks the table. The event is folded into the data first, so that guards see what it says; the data come back, and are
 // kept only if a row is taken.
-func (t *turn) find(event string, payload []byte) (row *rowPlan, data []byte, kind statemachine.Kind, err error) {
+func (t *turn) find(event string, payload []byte) (row *rowPlan, data document, kind statemachine.Kind, err error) {
 	defer recoverTo(&err, "event", event)
 	data = t.inst.data
 	if e := t.plan.events[event]; e != nil && e.fold != nil {
-		if data, err = e.fold(t.codec, data, payload); err != nil {
-			return nil, nil, 0, err
+		after, err := e.fold(t.codec, data, payload)
+		if err != nil {
+			return nil, data, 0, err
 		}
-		if len(data) > t.lim.data {
-			return nil, nil, 0, &payloadError{fmt.Errorf("the data would grow to %d bytes, more than the %d allowed", len(data), t.lim.data)}
+		if len(after) > t.lim.data {
+			return nil, data, 0, &payloadError{&tooMuchError{len(after), t.lim.data}}
 		}
+		data = data.becomes(after)
 	}
 	a := t.plan.machine.Find(t.inst.state, event, folded{t.codec, data})
 	if a.Kind == statemachine.Transition {

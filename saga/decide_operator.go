@@ -52,10 +52,10 @@ func (t *turn) editData(op operation) (err error) {
 	}
 	// A member that is misspelt would be left out, and what it was to set be empty. But if the present data have what would be left
 	// out, too, so may the new ones.
-	if left := t.plan.readsAll(t.codec, op.data); left != nil && op.value == nil && t.plan.readsAll(t.codec, t.inst.data) == nil {
+	if left := t.plan.readsAll(t.codec, op.data); left != nil && op.value == nil && t.plan.readsAll(t.codec, t.inst.data.bytes) == nil {
 		return left
 	}
-	t.entry.Before, t.inst.data = t.inst.data, op.data
+	t.entry.Before, t.inst.data = t.inst.data.bytes, documentOf(op.data)
 	return nil
 }
 
@@ -126,12 +126,13 @@ func (t *turn) byHand(op operation) error {
 					return err
 				}
 			}
-			if err := t.tryFold(s, op.data); err != nil {
+			data, err := t.tryFold(s, op.data)
+			if err != nil {
 				return err
 			}
-			before := t.inst.data
-			_ = t.succeeded(s, op.data) // tried just before
-			if t.entry.Given = op.data; !bytes.Equal(before, t.inst.data) {
+			before := t.inst.data.bytes
+			t.succeeded(s, op.data, data)
+			if t.entry.Given = op.data; !bytes.Equal(before, t.inst.data.bytes) {
 				t.entry.Before = before
 			}
 		}

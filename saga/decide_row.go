@@ -264,17 +264,18 @@ func (e *tooMuchError) Error() string {
 	return fmt.Sprintf("the data would grow to %d bytes, more than the %d allowed", e.bytes, e.allowed)
 }
 
-// succeeded folds the result of a step into the data: at once if it is alone, in declared order with its siblings otherwise.
-func (t *turn) succeeded(s *stepPlan, result []byte) error {
-	run := t.inst.Row
+// succeeded takes over the result of a step: folded into the data if it is alone, as tryFold has done; else it is kept, and folded in declared
+// order with those of its siblings.
+func (t *turn) succeeded(s *stepPlan, result []byte, folded document) {
 	if len(t.groupOf(s)) <= 1 {
-		return t.fold(s, result)
+		t.inst.data = folded
+		return
 	}
+	run := t.inst.Row
 	if run.Results == nil {
 		run.Results = map[string][]byte{}
 	}
 	run.Results[s.name] = result
-	return nil
 }
 
 // groupOf returns the step and its siblings in the row that runs.
@@ -318,7 +319,7 @@ func (t *turn) fold(s *stepPlan, result []byte) (err error) {
 	if len(data) > t.lim.data {
 		return &tooMuchError{len(data), t.lim.data}
 	}
-	t.inst.data = data
+	t.inst.data = t.inst.data.becomes(data)
 	return nil
 }
 

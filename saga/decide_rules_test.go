@@ -261,7 +261,7 @@ func TestReplyToAStepOfALostRow(t *testing.T) {
 	w := begun(t, tour, `{}`)
 	w.inst.Row.Name = "gone"
 	w.ok(t, "guide", `{"ref":"G"}`)
-	require.JSONEq(t, `{"booked":["G"]}`, string(w.inst.data))
+	require.JSONEq(t, `{"booked":["G"]}`, string(w.inst.data.bytes))
 	require.Contains(t, w.inst.attention, "has no row gone")
 }
 
@@ -269,7 +269,7 @@ func TestReplyToAStepOfALostRow(t *testing.T) {
 func TestDataThatCannotBeRead(t *testing.T) {
 	t.Parallel()
 	w := begun(t, desk, `{}`)
-	w.inst.data = []byte("x")
+	w.inst.data = documentOf([]byte("x"))
 	for _, event := range []string{"note", "drop"} {
 		require.Equal(t, Waits, w.sent(t, event, "5").answer)
 	}
@@ -313,10 +313,10 @@ func TestInterruptThatIsDroppedFoldsNothing(t *testing.T) {
 	w.ok(t, "lunch", `{"ref":"L"}`)
 	_, err := w.decide(input{outcome: &outcome{Step: "bus", Run: 1, Kind: outcomeFailed, Attempt: 1}})
 	require.NoError(t, err)
-	require.JSONEq(t, `{}`, string(w.inst.data))
+	require.JSONEq(t, `{}`, string(w.inst.data.bytes))
 	require.Equal(t, []waiting{{Event: "drop", Source: "test", ID: "drop"}}, w.inst.Waiting)
 	w.ok(t, "bus", `{"ref":"B"}`)
-	require.JSONEq(t, `{"booked":["B","L"]}`, string(w.inst.data))
+	require.JSONEq(t, `{"booked":["B","L"]}`, string(w.inst.data.bytes))
 	require.Equal(t, "done", w.inst.state)
 }
 

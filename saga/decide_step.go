@@ -225,7 +225,8 @@ func (t *turn) settleSuccess(s *stepPlan, e *compensation.Entry, o outcome) {
 		t.nothing = *e == before && (s.action.local == nil || e.Status == compensation.Succeeded)
 		return
 	}
-	if err := t.tryFold(s, o.Result); err != nil {
+	data, err := t.tryFold(s, o.Result)
+	if err != nil {
 		t.fault(err)
 		t.entry.Outcome, t.entry.Reason = string(outcomeFailed), err.Error()
 		_, tooMuch := errors.AsType[*tooMuchError](err)
@@ -240,12 +241,12 @@ func (t *turn) settleSuccess(s *stepPlan, e *compensation.Entry, o outcome) {
 	}
 	t.known(e, false, o.Attempt)
 	e.Succeed()
-	_ = t.succeeded(s, o.Result) // tried just before
+	t.succeeded(s, o.Result, data)
 }
 
-// tryFold tells whether the result can be folded, after those of its siblings that are known: one that cannot is a failed
-// attempt.
-func (t *turn) tryFold(s *stepPlan, result []byte) error {
+// tryFold folds the result, with those of its siblings that are known, and answers what the data would be. A result that cannot be folded is
+// a failed attempt.
+func (t *turn) tryFold(s *stepPlan, result []byte) (after document, err error) {
 	data := t.inst.data
 	defer func() { t.inst.data = data }()
 	for _, sibling := range t.groupOf(s) {
@@ -257,10 +258,10 @@ func (t *turn) tryFold(s *stepPlan, result []byte) error {
 			continue
 		}
 		if err := t.fold(sibling, r); err != nil {
-			return err
+			return data, err
 		}
 	}
-	return nil
+	return t.inst.data, nil
 }
 
 func (t *turn) settleRejection(s *stepPlan, e *compensation.Entry, o outcome) {

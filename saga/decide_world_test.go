@@ -103,7 +103,7 @@ func (w *world) stored(i *instance) *instance {
 	}
 	read, err := fromRecord(Record{
 		ID: i.id, Definition: i.definition, Version: i.version, Key: i.key, Fingerprint: i.fingerprint, Revision: i.revision,
-		State: i.state, Settled: i.settled, Attention: i.attention, Engine: engine, Data: i.data,
+		State: i.state, Settled: i.settled, Attention: i.attention, Engine: engine, Data: i.data.bytes,
 		CreatedAt: created, UpdatedAt: updated, LeaseTill: i.leaseTill,
 	})
 	if err != nil {
@@ -119,8 +119,8 @@ func shot(i *instance) string {
 		panic(err)
 	}
 	head := *i
-	head.engine, head.data = engine0, nil
-	return fmt.Sprintf("%+v\n%s\n%s", head, i.data, strings.ReplaceAll(string(engine), ",", ",\n"))
+	head.engine, head.data = engine0, document{}
+	return fmt.Sprintf("%+v\n%s\n%s", head, i.data.bytes, strings.ReplaceAll(string(engine), ",", ",\n"))
 }
 
 var engine0 engine
@@ -134,7 +134,7 @@ func shotOf(d decision) string {
 	}
 	for k := range head.effects {
 		messages += fmt.Sprintf("%+v\n", head.effects[k].message)
-		head.effects[k].message = nil
+		head.effects[k].message, head.effects[k].data.value = nil, nil
 	}
 	return fmt.Sprintf("%+v\n%s%s", head, messages, shot(d.next))
 }

@@ -93,7 +93,7 @@ type effect struct {
 	undo    bool
 	attempt int
 	id      string // effectID of the action; see Info
-	data    []byte
+	data    document
 	message *outgoing // of a publication: a copy
 }
 

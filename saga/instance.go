@@ -22,7 +22,7 @@ type instance struct {
 	state       string
 	settled     bool
 	attention   string
-	data        []byte
+	data        document
 	created     time.Time
 	updated     time.Time
 	leaseTill   time.Time
@@ -131,7 +131,7 @@ type timer struct {
 func fromRecord(r Record) (*instance, error) {
 	i := &instance{
 		id: r.ID, definition: r.Definition, version: r.Version, key: r.Key, fingerprint: r.Fingerprint, revision: r.Revision,
-		state: r.State, settled: r.Settled, attention: r.Attention, data: r.Data,
+		state: r.State, settled: r.Settled, attention: r.Attention, data: documentOf(r.Data),
 		created: r.CreatedAt, updated: r.UpdatedAt, leaseTill: r.LeaseTill,
 	}
 	if len(r.Engine) > 0 {
@@ -164,10 +164,12 @@ func (i *instance) fixTimers(at time.Time) {
 // clone makes a copy that decide may change. Byte slices are shared: nobody changes them.
 func (i *instance) clone() *instance {
 	c := *i
-	c.Ledger = cloneWithRoom(i.Ledger)
+	if i.Ledger != nil {
+		c.Ledger = append(make(compensation.Ledger, 0, len(i.Ledger)+1), i.Ledger...) // the next step is likely to be added
+	}
 	c.Waiting = slices.Clone(i.Waiting)
 	c.Outbox = slices.Clone(i.Outbox)
-	c.Timers = cloneWithRoom(i.Timers)
+	c.Timers = slices.Clone(i.Timers)
 	c.Undecided = slices.Clone(i.Undecided)
 	if i.Row != nil {
 		row := *i.Row
@@ -180,14 +182,6 @@ func (i *instance) clone() *instance {
 		c.Row = &row
 	}
 	return &c
-}
-
-// cloneWithRoom copies a slice to which one is likely to be added.
-func cloneWithRoom[S ~[]E, E any](s S) S {
-	if s == nil {
-		return nil
-	}
-	return append(make(S, 0, len(s)+1), s...)
 }
 
 // compensatingTo names the state that will be entered when the undos are done; empty when nothing is being undone.

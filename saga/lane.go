@@ -37,7 +37,7 @@ type job struct {
 	external bool          // it holds one of the intake's slots
 	alone    bool          // with no other input in one transition: a start, or the database rejected one that had several
 	fresh    bool          // to be decided on what the store says, not the cache
-	tries    int
+	tries    int32
 
 	definition, key string // of an event that names them: the instance must be that
 }
@@ -45,7 +45,7 @@ type job struct {
 type jobDone struct {
 	answer   Disposition
 	reason   string
-	instance Instance  // after the input
+	inst     *instance // after the input
 	existing *Record   // of a start whose key is taken
 	startKey *StartKey // of a start whose start key is taken
 	err      error

@@ -213,7 +213,7 @@ func (l *lane) decide(g *group) bool {
 	}
 	g.known, g.plan = g.inst, l.o.plan(g.inst.definition, g.inst.version)
 	g.transition.ID, g.transition.Expect, g.transition.Wake = g.id, g.inst.revision, NoWake
-	g.dataBefore = g.inst.data
+	g.dataBefore = g.inst.data.bytes
 	if g.plan == nil {
 		l.append(g)
 	} else {
@@ -274,7 +274,7 @@ func (l *lane) decideJob(g *group, j *job) {
 		return
 	}
 	if d.nothing {
-		l.answer(j, jobDone{answer: d.answer, reason: d.reason, instance: g.inst.view()})
+		l.answer(j, jobDone{answer: d.answer, reason: d.reason, inst: g.inst})
 		return
 	}
 	g.apply(j, j.input, d)
@@ -325,7 +325,7 @@ func (l *lane) append(g *group) {
 		switch {
 		case err != nil:
 		case u.Outcome != nil && g.inst.closedTo(u.Outcome):
-			l.answer(j, jobDone{answer: Duplicated, instance: g.inst.view()})
+			l.answer(j, jobDone{answer: Duplicated, inst: g.inst})
 			continue
 		case u.Event == nil && u.Outcome == nil:
 			err = fmt.Errorf("%w: %s version %d", ErrUnknownDefinition, g.inst.definition, g.inst.version)
@@ -373,8 +373,8 @@ func (l *lane) complete(g *group) (err error) {
 	if t.Engine, err = g.inst.encode(&l.used.text); err != nil {
 		return fmt.Errorf("saga: encode instance %s: %w", g.id, err)
 	}
-	if t.Start != nil || !bytes.Equal(g.dataBefore, g.inst.data) {
-		t.Data = g.inst.data
+	if t.Start != nil || !bytes.Equal(g.dataBefore, g.inst.data.bytes) {
+		t.Data = g.inst.data.bytes
 		if t.Data == nil {
 			t.Data = []byte{}
 		}

@@ -78,7 +78,7 @@ func (l *lane) conclude(ctx context.Context, g *group, v Verdict) {
 				l.o.observe(ctx, Observation{
 					What: ObserveInput, Definition: g.inst.definition, Instance: g.id, Event: j.in.event.Event, Outcome: string(Duplicated),
 				})
-				l.answer(j, jobDone{answer: Duplicated, instance: g.known.view()})
+				l.answer(j, jobDone{answer: Duplicated, inst: g.known})
 			}
 			return !known
 		})
@@ -142,10 +142,6 @@ func (l *lane) committed(ctx context.Context, g *group, at time.Time) {
 	}
 	l.o.watch.committed(commit{g.inst, g.began}) // whoever has an answer, and waits then, waits for what comes after it
 	for _, s := range g.steps {
-		if s.job != nil && s.job.done != nil {
-			l.answer(s.job, jobDone{answer: s.answer, reason: s.reason, instance: g.inst.view()})
-		} else {
-			l.answer(s.job, jobDone{}) // nobody looks at it
-		}
+		l.answer(s.job, jobDone{answer: s.answer, reason: s.reason, inst: g.inst})
 	}
 }

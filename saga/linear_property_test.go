@@ -254,7 +254,7 @@ func (two *twoSagas) compare(d decision, err error) {
 		two.same(b.name+" stuck", (b.waits(false) || b.waits(true)) && b.failed >= modelAlert, e.Stuck)
 	}
 	var data linearData
-	if err := json.Unmarshal(two.inst.data, &data); err != nil {
+	if err := json.Unmarshal(two.inst.data.bytes, &data); err != nil {
 		two.Fatalf("%v", err)
 	}
 	two.same("data", m.data, data)

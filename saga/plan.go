@@ -32,7 +32,7 @@ type plan struct {
 // folded is the data that guards look at: the saga's data after the event was folded in.
 type folded struct {
 	codec Codec
-	data  []byte
+	data  document
 }
 
 type rowPlan struct {
@@ -65,7 +65,7 @@ type stepPlan struct {
 	fold    foldFunc
 	// readsAll tells whether nothing in a result would be left out; nil: there is none.
 	readsAll func(c Codec, result []byte) error
-	key      func(c Codec, data []byte) (string, error)
+	key      func(c Codec, data document) (string, error)
 	carries  []carried // besides the data
 	faults   []string
 }
@@ -83,7 +83,7 @@ type commandPlan struct {
 	topic   string
 	replies string // topic; empty: the orchestrator's own
 	carries []carried
-	request func(c Codec, data []byte) ([]byte, error)
+	request func(c Codec, data document) ([]byte, error)
 }
 
 type eventPlan struct {
@@ -95,8 +95,8 @@ type eventPlan struct {
 }
 
 type (
-	localFunc func(ctx context.Context, c Codec, data []byte) (result []byte, err error)
-	foldFunc  func(c Codec, data, payload []byte) ([]byte, error)
+	localFunc func(ctx context.Context, c Codec, data document) (result []byte, err error)
+	foldFunc  func(c Codec, data document, payload []byte) ([]byte, error)
 )
 
 func (e effectPlan) exists() bool { return e.local != nil || e.command != nil }

@@ -135,7 +135,7 @@ func (o *Orchestrator) receive(ctx context.Context, topic string, msg *message.M
 	j.done = func(d jobDone) {
 		switch {
 		case d.err == nil && d.answer == Duplicated && j.in.event != nil:
-			o.errand(func() { o.acknowledgeDuplicate(ctx, topic, msg, j, d.instance) })
+			o.errand(func() { o.acknowledgeDuplicate(ctx, topic, msg, j, d.inst) })
 		case d.err == nil:
 			msg.Ack()
 		case errors.Is(d.err, errAbandoned): // not acked: it is delivered again, to somebody else
@@ -154,7 +154,7 @@ func (o *Orchestrator) receive(ctx context.Context, topic string, msg *message.M
 }
 
 // acknowledgeDuplicate acks an event that came before. Another event under its Source and ID is a dead letter.
-func (o *Orchestrator) acknowledgeDuplicate(ctx context.Context, topic string, msg *message.Message, j *job, i Instance) {
+func (o *Orchestrator) acknowledgeDuplicate(ctx context.Context, topic string, msg *message.Message, j *job, i *instance) {
 	ev := j.in.event
 	err := o.persist(ctx, "compare with what was recorded", func() error {
 		_, err := o.duplicate(ctx, i, RoutedEvent{Event: ev.Event, Source: ev.Source, ID: ev.ID, Payload: ev.Payload})

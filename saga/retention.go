@@ -113,7 +113,7 @@ func wrap(err error, what string) error {
 func archive(ctx context.Context, store Store, records []Record, put func(context.Context, []Archived) error) error {
 	all := make([]Archived, len(records))
 	for k, r := range records {
-		i, err := viewOf(r)
+		i, err := viewOf(fromRecord(r))
 		if err != nil {
 			return err
 		}

@@ -20,13 +20,14 @@ import (
 
 // dispatch hands effects over. It never waits. They were committed no earlier than began.
 func (o *Orchestrator) dispatch(i *instance, effects []effect, began time.Time) {
-	for _, e := range effects {
+	for k := range effects {
+		e := &effects[k]
 		if e.kind == runLocal {
 			s := o.plan(i.definition, i.version).steps[e.step]
 			o.runner.add(&task{inst: i, effect: e, plan: s, until: began.Add(timeoutOf(s))})
 		} else {
 			o.publisher.add(outbound{
-				topic: e.message.Topic, msg: commandMessage(i, e, cmp.Or(e.message.Replies, o.replyTopic())), instance: i.id, id: e.message.ID, oneway: e.message.Oneway,
+				topic: e.message.Topic, msg: commandMessage(i, *e, cmp.Or(e.message.Replies, o.replyTopic())), instance: i.id, id: e.message.ID, oneway: e.message.Oneway,
 			})
 		}
 	}
@@ -37,7 +38,7 @@ func (o *Orchestrator) replyTopic() string { return o.config.Name + ".replies" }
 // task is one attempt of a local step or compensation.
 type task struct {
 	inst *instance
-	effect
+	*effect
 	plan  *stepPlan
 	until time.Time // when its time is over, by this process's clock. The store's timer says so no earlier
 }
@@ -246,7 +247,7 @@ func (o *Orchestrator) logAttempt(t *task, out outcome, err error) {
 	o.logger.Info("Step did not succeed", fields)
 }
 
-func call(ctx context.Context, f localFunc, c Codec, data []byte, step string) (result []byte, err error) {
+func call(ctx context.Context, f localFunc, c Codec, data document, step string) (result []byte, err error) {
 	defer recoverTo(&err, "step", step)
 	return f(ctx, c, data)
 }

@@ -25,7 +25,7 @@ func TestRoomOfTasksIsUsedAgain(t *testing.T) {
 	t.Parallel()
 	var q taskQueue
 	for n := range 1000 {
-		q.add(&task{inst: &instance{definition: "trip"}, effect: effect{attempt: n}})
+		q.add(&task{inst: &instance{definition: "trip"}, effect: &effect{attempt: n}})
 		if n >= 10 {
 			require.Equal(t, n-10, q.next().effect.attempt)
 			require.Equal(t, 10, q.n)

@@ -224,7 +224,7 @@ func nothingOf(d decision) string {
 
 func effectLine(e effect) string {
 	if e.kind == runLocal {
-		return fmt.Sprintf("run %s with key %s, data %s", effectName(e.step, e.undo, e.attempt), e.id, e.data)
+		return fmt.Sprintf("run %s with key %s, data %s", effectName(e.step, e.undo, e.attempt), e.id, e.data.bytes)
 	}
 	m := e.message
 	kind := "command"
@@ -248,7 +248,7 @@ func (s *script) changes() []string {
 	}
 	var lines []string
 	for _, a := range [][2]string{
-		{"state", state}, {"data", string(s.inst.data)}, {"ledger", s.ledger()}, {"waiting", s.waiting()},
+		{"state", state}, {"data", string(s.inst.data.bytes)}, {"ledger", s.ledger()}, {"waiting", s.waiting()},
 		{"timers", s.timerLine()}, {"outbox", s.outbox()}, {"cause", s.inst.Cause}, {"attention", s.inst.attention},
 	} {
 		if s.shown[a[0]] != a[1] {

@@ -71,16 +71,16 @@ func (d *Definition[S, E, D]) Start(ctx context.Context, o *Orchestrator, params
 	}
 	switch {
 	case done.existing == nil: // what was stored is what was given
-		s := Snapshot[S, D]{Instance: done.instance, State: S(done.instance.State), Data: params.Data}
+		s := Snapshot[S, D]{Instance: done.inst.view(), State: S(done.inst.state), Data: params.Data}
 		return Started[S, D]{Snapshot: s, Response: response}, nil
 	case done.existing.ID != j.id || params.ID != "":
 		return d.existing(o, params, j.start, done)
 	default: // the answer to an earlier commit of ours was lost
-		if done.instance, err = viewOf(*done.existing); err != nil {
+		if done.inst, err = fromRecord(*done.existing); err != nil {
 			return none, err
 		}
 	}
-	s, err := snapshot[S, D](o, done.instance)
+	s, err := snapshot[S, D](o, done.inst)
 	return Started[S, D]{Snapshot: s, Response: response}, err
 }
 
@@ -109,7 +109,7 @@ func (d *Definition[S, E, D]) StartIn(ctx context.Context, o *Orchestrator, tx C
 	case Committed:
 		g.inst.committed(v.At)
 		started.Response = response
-		started.Snapshot, err = snapshot[S, D](o, g.inst.view())
+		started.Snapshot, err = snapshot[S, D](o, g.inst)
 		return started, sync.OnceFunc(func() { o.kick(context.WithoutCancel(ctx), j.id) }), err
 	case Exists:
 		started, err = d.existing(o, params, j.start, jobDone{existing: v.Existing, startKey: v.StartKey})
@@ -239,7 +239,7 @@ func (d *Definition[S, E, D]) existing(o *Orchestrator, params StartParams[D], w
 	if done.startKey != nil {
 		started.Response = done.startKey.Response
 	}
-	started.Snapshot, err = snapshot[S, D](o, inst.view())
+	started.Snapshot, err = snapshot[S, D](o, inst)
 	return started, err
 }
 
@@ -275,10 +275,10 @@ func (o *Orchestrator) traceFrom(ctx context.Context) map[string]string {
 	return carrier
 }
 
-func snapshot[S ~string, D any](o *Orchestrator, i Instance) (Snapshot[S, D], error) {
-	data, err := decodeAs[D](o.config.Codec, i.Data)
+func snapshot[S ~string, D any](o *Orchestrator, i *instance) (Snapshot[S, D], error) {
+	data, err := readAs[D](o.config.Codec, i.data)
 	if err != nil {
-		return Snapshot[S, D]{}, fmt.Errorf("saga: data of instance %s: %w", i.ID, err)
+		return Snapshot[S, D]{}, fmt.Errorf("saga: data of instance %s: %w", i.id, err)
 	}
-	return Snapshot[S, D]{Instance: i, State: S(i.State), Data: data}, nil
+	return Snapshot[S, D]{Instance: i.view(), State: S(i.state), Data: data}, nil
 }

@@ -38,8 +38,8 @@ func Do[D any](name string, action func(ctx context.Context, data D) error) Step
 func Call[D, R any](name string, action func(ctx context.Context, data D) (R, error), fold func(data D, result R) D) Step[D] {
 	s := stepPlan{id: new(identity), name: name}
 	if action != nil {
-		s.action.local = func(ctx context.Context, c Codec, data []byte) ([]byte, error) {
-			d, err := decodeAs[D](c, data)
+		s.action.local = func(ctx context.Context, c Codec, data document) ([]byte, error) {
+			d, err := readAs[D](c, data)
 			if err != nil {
 				return nil, &unreadableError{err}
 			}
@@ -169,8 +169,8 @@ func (s Step[D]) UndoRetry(r compensation.Retry) Step[D] {
 // its key would not be done again.
 func (s Step[D]) Key(key func(data D) string) Step[D] {
 	s.fault("Key")
-	s.plan.key = func(c Codec, data []byte) (string, error) {
-		d, err := decodeAs[D](c, data)
+	s.plan.key = func(c Codec, data document) (string, error) {
+		d, err := readAs[D](c, data)
 		if err != nil {
 			return "", err
 		}
@@ -213,8 +213,8 @@ func RequestOf[D, C, R any](command Command[C, R], request func(data D) C) Reque
 func requestPlan[D, C, R any](command Command[C, R], request func(D) C) *commandPlan {
 	p := &commandPlan{name: command.Name, topic: command.Topic, replies: command.Replies, carries: command.carries()}
 	if request != nil {
-		p.request = func(c Codec, data []byte) ([]byte, error) {
-			d, err := decodeAs[D](c, data)
+		p.request = func(c Codec, data document) ([]byte, error) {
+			d, err := readAs[D](c, data)
 			if err != nil {
 				return nil, err
 			}
@@ -225,8 +225,8 @@ func requestPlan[D, C, R any](command Command[C, R], request func(D) C) *command
 }
 
 func localCall[D any](f func(context.Context, D) error) localFunc {
-	return func(ctx context.Context, c Codec, data []byte) ([]byte, error) {
-		d, err := decodeAs[D](c, data)
+	return func(ctx context.Context, c Codec, data document) ([]byte, error) {
+		d, err := readAs[D](c, data)
 		if err != nil {
 			return nil, &unreadableError{err}
 		}
@@ -239,8 +239,8 @@ func foldWith[D, R any](fold func(D, R) D) foldFunc {
 	if fold == nil {
 		return nil
 	}
-	return func(c Codec, data, result []byte) ([]byte, error) {
-		d, err := decodeAs[D](c, data)
+	return func(c Codec, data document, result []byte) ([]byte, error) {
+		d, err := readAs[D](c, data)
 		if err != nil {
 			return nil, err
 		}

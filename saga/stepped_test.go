@@ -75,7 +75,7 @@ func CommandStepped[T any](ctx context.Context, p *Participant[T], topic string,
 }
 
 // ReadInstance makes what readers see of a record.
-func ReadInstance(r Record) (Instance, error) { return viewOf(r) }
+func ReadInstance(r Record) (Instance, error) { return viewOf(fromRecord(r)) }
 
 // Leftover tells what a settled instance still holds; empty: nothing.
 func Leftover(r Record) string { return leftover(r) }

@@ -43,7 +43,7 @@ func FuzzStoredState(f *testing.F) {
 		require.NoError(t, err)
 		require.Equal(t, string(written), string(twice))
 		require.NotPanics(t, func() { decide(trip.compiled(), inst, inputForTest(next), JSON{}, limits{waiting: 4, data: 400}) })
-		_, err = viewOf(r)
+		_, err = viewOf(fromRecord(r))
 		require.NoError(t, err)
 		leftover(r)
 	})

@@ -57,7 +57,7 @@ func (i *instance) view() Instance {
 	v := Instance{
 		ID: i.id, Definition: i.definition, Version: i.version, Key: i.key, Revision: i.revision, State: i.state,
 		CompensatingTo: i.compensatingTo(), Settled: i.settled, Attention: i.attention, Cause: i.Cause,
-		Steps: slices.Clone(i.Ledger), Data: slices.Clone(i.data), CreatedAt: i.created, UpdatedAt: i.updated,
+		Steps: slices.Clone(i.Ledger), Data: slices.Clone(i.data.bytes), CreatedAt: i.created, UpdatedAt: i.updated,
 	}
 	for _, w := range i.Waiting {
 		v.Waiting = append(v.Waiting, WaitingEvent{Event: w.Event, Source: w.Source, ID: w.ID, Payload: slices.Clone(w.Payload), Buffered: w.Buffered, Why: w.Why})

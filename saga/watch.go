@@ -26,6 +26,9 @@ type watched struct {
 	latest  commit
 	waiters []*waiter
 	element *list.Element // in idle; nil: somebody waits
+
+	revision uint64 // of latest, and its created: they are compared with each commit, when latest itself has long left the processor's caches
+	created  time.Time
 }
 
 // commit is an instance as this process has committed it: nobody changes it. The zero value: it has not.
@@ -99,10 +102,10 @@ func (w *watch) committed(i commit) {
 		x = &watched{id: i.id}
 		w.byID[i.id] = x
 	}
-	if x.latest.instance != nil && x.latest.created.Equal(i.created) && x.latest.revision > i.revision {
+	if x.revision > i.revision && x.created.Equal(i.created) {
 		return
 	}
-	x.latest = i
+	x.latest, x.revision, x.created = i, i.revision, i.created
 	if name := (instanceName{i.definition, i.key}); x.name != name { // it is new, or a new one with the ID of one that was removed
 		if w.byName[x.name] == x.id {
 			delete(w.byName, x.name)

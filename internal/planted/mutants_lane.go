@@ -26,7 +26,7 @@ var laneMutants = []mutant{
 			`g.began = began
 			if PLANTED {
 				for _, s := range g.steps {
-					l.answer(s.job, jobDone{answer: s.answer, reason: s.reason, instance: g.inst.view()})
+					l.answer(s.job, jobDone{answer: s.answer, reason: s.reason, inst: g.inst})
 				}
 			}`,
 		}},
@@ -178,8 +178,8 @@ var laneMutants = []mutant{
 	{
 		"refusal told with a state to come", "a sender is told of a state that the saga is not in",
 		"saga/lane_commit.go", []edit{{
-			`instance: g.known.view()`,
-			`instance: map[bool]*instance{false: g.known, true: g.inst}[PLANTED].view()`,
+			`inst: g.known}`,
+			`inst: map[bool]*instance{false: g.known, true: g.inst}[PLANTED]}`,
 		}},
 		"saga", "TestRefusalToldAgainNamesTheStateThatIs",
 	},

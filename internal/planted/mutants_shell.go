@@ -4,6 +4,28 @@ package main
 
 var shellMutants = []mutant{
 	{
+		"data are shared", "what a step changes in its data the next one reads, though no reducer wrote it",
+		"saga/document.go", []edit{{
+			`			t, _ := copies.Of(v)`,
+			`			t, _ := copies.Of(v)
+			if PLANTED {
+				t = *v
+			}`,
+		}},
+		"saga", "TestWhatAStepDoesToItsDataIsItsOwn",
+	},
+	{
+		"data are read before they were written", "after a result was folded in, who reads the data gets those of before",
+		"saga/document.go", []edit{{
+			`	if bytes.Equal(after, d.bytes) {`,
+			`	if PLANTED {
+		return document{bytes: after, value: d.value}
+	}
+	if bytes.Equal(after, d.bytes) {`,
+		}},
+		"saga", "TestWhatAStepDoesToItsDataIsItsOwn",
+	},
+	{
 		"leases are kept after Close", "what a process begins while it closes waits until its lease is over",
 		"saga/run.go", []edit{{
 			`if r.closed {

@@ -24,7 +24,8 @@ var stepMutants = []mutant{
 			`	if e.Status != compensation.Sent {
 		before := *e`,
 			`	if PLANTED && e.Status == compensation.Succeeded && t.inst.Row != nil {
-		_ = t.succeeded(s, o.Result)
+		data, _ := t.tryFold(s, o.Result)
+		t.succeeded(s, o.Result, data)
 		return
 	}
 	if e.Status != compensation.Sent {

@@ -1,0 +1,111 @@
+package saga
+
+import (
+	"encoding/json"
+	"errors"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// countingCodec counts what is read.
+type countingCodec struct {
+	JSON
+	mu    sync.Mutex
+	reads int
+}
+
+func (c *countingCodec) Unmarshal(b []byte, v any) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.reads++
+	return c.JSON.Unmarshal(b, v)
+}
+
+type documented struct {
+	Items []string
+	Of    map[string][]int
+}
+
+// A step, its reducer and the request of the next one read the same bytes: they are decoded once, and whoever reads them gets a value of
+// its own.
+func TestADocumentIsReadOnce(t *testing.T) {
+	t.Parallel()
+	codec, d := &countingCodec{}, documentOf([]byte(`{"Items":["a"],"Of":{"x":[1]}}`))
+	read := func(d document) documented {
+		v, err := readAs[documented](codec, d)
+		require.NoError(t, err)
+		return v
+	}
+	want := documented{Items: []string{"a"}, Of: map[string][]int{"x": {1}}}
+	for range 3 {
+		v := read(d)
+		require.Equal(t, want, v)
+		v.Items[0], v.Of["x"][0] = "spoilt", 7
+		_ = append(v.Items, "more")
+	}
+	require.Equal(t, 1, codec.reads)
+
+	require.Equal(t, want, read(d.becomes([]byte(`{"Items":["a"],"Of":{"x":[1]}}`))))
+	require.Equal(t, 1, codec.reads, "the same bytes are the same document")
+	require.Equal(t, documented{Items: []string{"b"}}, read(d.becomes([]byte(`{"Items":["b"]}`))))
+	require.Equal(t, 2, codec.reads)
+	require.Equal(t, documented{}, read(d.becomes(nil)))
+}
+
+func TestADocumentIsReadByMany(t *testing.T) {
+	t.Parallel()
+	d := documentOf([]byte(`{"Items":["a","b"]}`))
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			for range 100 {
+				v, err := readAs[documented](JSON{}, d)
+				if err != nil || len(v.Items) != 2 || v.Items[0] != "a" {
+					t.Errorf("read %v, %v", v, err)
+				}
+				v.Items[0] = "mine"
+			}
+		})
+	}
+	all.Wait()
+}
+
+// Versions of a definition may have data of different types.
+func TestADocumentIsReadAsSeveralTypes(t *testing.T) {
+	t.Parallel()
+	d := documentOf([]byte(`{"Items":["a"]}`))
+	for range 2 {
+		one, err := readAs[documented](JSON{}, d)
+		require.NoError(t, err)
+		require.Equal(t, []string{"a"}, one.Items)
+		two, err := readAs[struct{ Items []string }](JSON{}, d)
+		require.NoError(t, err)
+		require.Equal(t, []string{"a"}, two.Items)
+	}
+}
+
+// An interface may hold anything: what cannot be copied is read each time.
+func TestADocumentThatCannotBeCopiedIsReadAnew(t *testing.T) {
+	t.Parallel()
+	codec, d := &countingCodec{}, documentOf([]byte(`{"a":["b"]}`))
+	for n := range 3 {
+		v, err := readAs[map[string]any](codec, d)
+		require.NoError(t, err)
+		require.Equal(t, map[string]any{"a": []any{"b"}}, v)
+		v["a"].([]any)[0] = "spoilt"
+		require.Equal(t, n+1, codec.reads)
+	}
+}
+
+func TestADocumentThatCannotBeReadSaysSoEachTime(t *testing.T) {
+	t.Parallel()
+	codec, d := &countingCodec{}, documentOf([]byte(`{"Items":7}`))
+	for n := range 2 {
+		_, err := readAs[documented](codec, d)
+		_, wrong := errors.AsType[*json.UnmarshalTypeError](err)
+		require.True(t, wrong, "%v", err)
+		require.Equal(t, n+1, codec.reads)
+	}
+}

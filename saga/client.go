@@ -223,7 +223,7 @@ func (o *Orchestrator) hasState(definition, state string) bool {
 // withKey does something with the ID of the instance that has a business key. It asks the store which one that is unless this
 // process has committed it lately.
 func (o *Orchestrator) withKey(ctx context.Context, definition, key string, do func(id string) error) error {
-	if id := o.watch.named(definition, key); id != "" {
+	if id := o.memory.named(definition, key); id != "" {
 		if err := do(id); !errors.Is(err, ErrNotFound) {
 			return err
 		} // else it was removed, and others may have its key, or its ID
@@ -254,8 +254,8 @@ func (o *Orchestrator) waitFor(ctx context.Context, id string, holds func(*insta
 	if !quick {
 		told = nil
 	}
-	a, known := o.watch.on(id, told, began.Add(-o.config.PollInterval))
-	defer o.watch.off(a)
+	a, known := o.memory.wait(id, told, began.Add(-o.config.PollInterval))
+	defer o.memory.leave(a)
 	poll := time.NewTicker(o.config.PollInterval)
 	defer poll.Stop()
 	for ask := known.instance == nil; ; { // the store
@@ -273,7 +273,7 @@ func (o *Orchestrator) waitFor(ctx context.Context, id string, holds func(*insta
 		ask = false
 		select {
 		case <-a.changed:
-			known = o.watch.latest(a)
+			known = o.memory.latest(a)
 		case <-poll.C:
 			ask = true
 		case <-ctx.Done():

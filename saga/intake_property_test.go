@@ -14,7 +14,7 @@ func TestIntakeIsFairToEachInstance(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		config := OrchestratorConfig{MaxBatch: rapid.IntRange(1, 4).Draw(t, "MaxBatch"), Lanes: 3, LaneDepth: 1000}
-		o := &Orchestrator{config: config, intake: newIntake(&config), cache: newCache(1)}
+		o := &Orchestrator{config: config, intake: newIntake(&config), memory: newMemory(1)}
 		in := o.intake
 		lanes := make([]*lane, config.Lanes)
 		work := make([][]*group, config.Lanes) // of each lane; nil: it is idle

@@ -134,9 +134,9 @@ func (l *lane) load(ctx context.Context, groups []*group) error {
 			continue
 		}
 		if slices.ContainsFunc(g.jobs, func(j *job) bool { return j.fresh }) {
-			l.o.cache.drop(g.id)
+			l.o.memory.forget(g.id)
 		}
-		g.inst = l.o.cache.get(g.id)
+		g.inst = l.o.memory.state(g.id)
 		for _, j := range g.jobs {
 			if j.inst != nil && !j.fresh && (g.inst == nil || g.inst.revision < j.inst.revision) {
 				g.inst = j.inst
@@ -405,7 +405,7 @@ func (l *lane) rest(ctx context.Context, groups []*group) {
 		if g.now.IsZero() || len(g.steps) > 0 || g.inst == nil || g.plan == nil {
 			continue
 		}
-		l.o.cache.put(g.inst)
+		l.o.memory.read(g.inst)
 		touch := Touch{ID: g.id, Revision: g.inst.revision, Wake: g.inst.nextWake(g.now, l.o.config.Lease)}
 		switch {
 		case g.inst.settled:

@@ -71,7 +71,7 @@ func (l *lane) conclude(ctx context.Context, g *group, v Verdict) {
 	case Committed:
 		l.committed(ctx, g, v.At)
 	case Duplicate:
-		l.o.cache.drop(g.id)
+		l.o.memory.forget(g.id)
 		l.retry(g, func(j *job) bool {
 			known := j.input != "" && slices.Contains(v.Duplicates, j.input)
 			if known {
@@ -87,12 +87,12 @@ func (l *lane) conclude(ctx context.Context, g *group, v Verdict) {
 			l.answer(j, jobDone{existing: v.Existing, startKey: v.StartKey})
 		}
 	case Unwritable:
-		l.o.cache.drop(g.id)
+		l.o.memory.forget(g.id)
 		l.unwritable(ctx, g, fmt.Errorf("saga: the store rejects the transition of instance %s: %w", g.id, v.Err))
 	case 0:
 		l.fail(g, errAbandoned)
 	default: // conflict, busy
-		l.o.cache.drop(g.id)
+		l.o.memory.forget(g.id)
 		l.o.observe(ctx, Observation{What: ObserveConflict, Definition: g.inst.definition, Instance: g.id, Reason: v.Outcome.String()})
 		l.retry(g, func(*job) bool { return true })
 	}
@@ -121,11 +121,6 @@ func (l *lane) committed(ctx context.Context, g *group, at time.Time) {
 	if g.transition.Lease > 0 {
 		g.inst.leaseTill = at.Add(g.transition.Lease)
 	}
-	if g.inst.settled || g.superseded {
-		l.o.cache.drop(g.id)
-	} else {
-		l.o.cache.put(g.inst)
-	}
 	for _, s := range g.steps {
 		l.o.report(ctx, g.inst, s)
 		if !g.superseded { // timers and the sweep see to what is under way now
@@ -140,7 +135,7 @@ func (l *lane) committed(ctx context.Context, g *group, at time.Time) {
 	if g.transition.Wake >= 0 && !g.inst.settled {
 		l.o.sweeper.poke(g.transition.Wake)
 	}
-	l.o.watch.committed(commit{g.inst, g.began}) // whoever has an answer, and waits then, waits for what comes after it
+	l.o.memory.committed(commit{g.inst, g.began}, g.inst.settled || g.superseded) // whoever has an answer, and waits then, waits for what comes after it
 	for _, s := range g.steps {
 		l.answer(s.job, jobDone{answer: s.answer, reason: s.reason, inst: g.inst})
 	}

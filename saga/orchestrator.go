@@ -33,11 +33,10 @@ type Orchestrator struct {
 	plans   map[DefinitionVersion]*plan
 
 	intake    *intake
-	cache     *cache
+	memory    *memory
 	runner    *runner
 	publisher *publisher
 	sweeper   *sweeper
-	watch     *watch
 	outages   outages
 	errands   sync.WaitGroup // dead letters on their way to the store; what is told when work begins
 	errand    func(func())   // begins one; a lane must not wait for it
@@ -74,12 +73,11 @@ func NewOrchestrator(store Store, config OrchestratorConfig, logger watermill.Lo
 		o.plans[DefinitionVersion{d.Name(), d.Version()}] = d.compiled()
 	}
 	o.errand = o.errands.Go
-	o.watch = newWatch(max(o.config.CacheSize/4, 1))
+	o.memory = newMemory(o.config.CacheSize)
 	o.runner = newRunner(o)
 	o.publisher = newPublisher(o)
 	o.sweeper = newSweeper(o)
 	o.intake = newIntake(&o.config)
-	o.cache = newCache(o.config.CacheSize)
 	return o, nil
 }
 

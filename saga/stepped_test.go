@@ -25,7 +25,7 @@ func (s *Stepped) Tasks() int { return s.o.runner.queue.n }
 
 // Told is the revision of an instance that those who wait for it are told of.
 func (s *Stepped) Told(id string) uint64 {
-	if x := s.o.watch.byID[id]; x != nil && x.latest.instance != nil {
+	if x := s.o.memory.byID[id]; x != nil && x.latest.instance != nil {
 		return x.latest.revision
 	}
 	return 0

@@ -36,7 +36,7 @@ type job struct {
 	done     func(jobDone) // called once; nil: nobody waits
 	external bool          // it holds one of the intake's slots
 	alone    bool          // with no other input in one transition: a start, or the database rejected one that had several
-	fresh    bool          // to be decided on what the store says, not the cache
+	fresh    bool          // to be decided on what the store says, not the memory
 	tries    int32
 
 	definition, key string // of an event that names them: the instance must be that

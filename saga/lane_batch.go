@@ -21,7 +21,7 @@ type group struct {
 	now   time.Time // the store's time, if the group was found by a sweep
 	steps []step
 	after []*job // inputs that are judged again once the transition is committed
-	read  bool   // inst is what the store has just said, not what the cache remembers
+	read  bool   // inst is what the store has just said, not what the memory remembers
 
 	unreadable error // why the stored instance cannot be decided
 
@@ -125,7 +125,7 @@ func (l *lane) commit(ctx context.Context, ready []*group) {
 	}
 }
 
-// load finds the instances of a batch: in the cache, in what a sweep brought, or in the store.
+// load finds the instances of a batch: in the memory, in what a sweep brought, or in the store.
 func (l *lane) load(ctx context.Context, groups []*group) error {
 	var ids []string
 	var byID map[string]*group
@@ -173,7 +173,7 @@ func (l *lane) load(ctx context.Context, groups []*group) error {
 	return nil
 }
 
-// refresh takes over what a sweep has read, unless the cache knows something newer. It was read a while ago: what is nothing to it may be
+// refresh takes over what a sweep has read, unless the memory knows something newer. It was read a while ago: what is nothing to it may be
 // news to the store.
 func (l *lane) refresh(g *group, r *Record) error {
 	g.now = r.ReadAt
@@ -268,7 +268,7 @@ func (l *lane) decideJob(g *group, j *job) {
 		return
 	}
 	if d.nothing && !g.read && j.in.wake == nil {
-		// No compare-and-set will tell whether the cache is behind: what is nothing to it may be news to the store.
+		// No compare-and-set will tell whether the memory is behind: what is nothing to it may be news to the store.
 		j.fresh, j.inst = true, nil
 		l.again = append(l.again, j)
 		return

@@ -75,7 +75,7 @@ var laneMutants = []mutant{
 		"saga", "TestSameEventTwiceInOneBatchIsAppliedOnce",
 	},
 	{
-		"stale cache", "what is no news to the cache is not asked of the store",
+		"stale memory", "what is no news to the memory is not asked of the store",
 		"saga/lane_batch.go", []edit{{
 			`if d.nothing && !g.read && j.in.wake == nil {`,
 			`if d.nothing && !g.read && j.in.wake == nil && !PLANTED {`,
@@ -83,13 +83,13 @@ var laneMutants = []mutant{
 		"saga", "TestReplyToAProcessThatIsBehindIsNotLost TestLateSuccessToldToAProcessThatIsBehindIsUndone TestOperatorsVerbGivenToAProcessThatIsBehind",
 	},
 	{
-		"cache kept after a conflict", "an input is decided again and again on what is not so any more",
+		"memory kept after a conflict", "an input is decided again and again on what is not so any more",
 		"saga/lane_commit.go", []edit{{
 			`default: // conflict, busy
-		l.o.cache.drop(g.id)`,
+		l.o.memory.forget(g.id)`,
 			`default: // conflict, busy
 		if !PLANTED {
-			l.o.cache.drop(g.id)
+			l.o.memory.forget(g.id)
 		}`,
 		}},
 		"saga", "TestConflictIsDecidedAgainOnWhatTheStoreHolds",

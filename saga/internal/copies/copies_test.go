@@ -122,6 +122,8 @@ type tree struct{ Children []tree }
 
 type secret struct{ words []string }
 
+var _ = secret{words: nil}
+
 func TestWhatCannotBeCopiedIsSaidSo(t *testing.T) {
 	t.Parallel()
 	not := func(what string, ok bool) { require.False(t, ok, what) }

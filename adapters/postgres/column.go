@@ -64,6 +64,9 @@ func (c *column) sent() []byte {
 	return c.b
 }
 
+// only is its single element as it is sent by itself.
+func (c *column) only() []byte { return c.b[columnHead+4:] }
+
 // value is the array as a slice, for a driver that encodes it once more.
 func (c *column) value() any {
 	switch c.element {

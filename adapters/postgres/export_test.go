@@ -28,6 +28,7 @@ func (db *DB) Statements() map[string][]string {
 	const byRequestKey = "Index Scan using sagamill_idempotency_pkey"
 	all := map[string][]string{
 		updateAll:      {byID, "using sagamill_history_inputs"},
+		updateOne:      {byID},
 		updateFree:     {byID, "using sagamill_history_inputs"},
 		takeStartKeys:  {byID, "using sagamill_instances_key", "using sagamill_instances_pkey"},
 		insertNew:      {"using sagamill_start_keys_pkey"},

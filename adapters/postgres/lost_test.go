@@ -23,7 +23,7 @@ func TestAnswerToCommitLost(t *testing.T) {
 	p := d.newProxy()
 	pool := d.newPool(through(p), func(c *pgxpool.Config) { c.MaxConns = 1 })
 	store := postgres.NewStore(d.openOn(pool))
-	outcomes(t, store, start("a"), start("b"))
+	outcomes(t, store, start("a"), start("b"), start("c"))
 	outcomes(t, store, next("a", 1), next("b", 1)) // has the statement parsed
 
 	p.CutIn(0, baddaytest.Before)
@@ -31,14 +31,21 @@ func TestAnswerToCommitLost(t *testing.T) {
 	require.Error(t, err)
 	require.Equal(t, "2", d.revision("a"), "the server has heard nothing")
 
-	outcomes(t, store, next("b", 2)) // a new connection
+	outcomes(t, store, next("b", 2), next("c", 1)) // a new connection
 	p.CutIn(0, baddaytest.After)
 	verdicts, err := store.Commit(t.Context(), []saga.Transition{next("a", 2), next("b", 3)})
 	require.Error(t, err)
 	require.Nil(t, verdicts)
 	require.Equal(t, "3", d.revision("a"), "it is committed all the same")
 	require.Equal(t, []saga.Outcome{saga.Conflict, saga.Committed}, outcomes(t, store, next("a", 2), next("b", 4)))
-	require.EqualValues(t, 2, p.Cuts.Load())
+
+	outcomes(t, store, next("c", 2)) // a single one has a statement of its own
+	p.CutIn(0, baddaytest.After)
+	_, err = store.Commit(t.Context(), []saga.Transition{next("c", 3)})
+	require.Error(t, err)
+	require.Equal(t, "4", d.revision("c"))
+	require.Equal(t, []saga.Outcome{saga.Conflict}, outcomes(t, store, next("c", 3)))
+	require.EqualValues(t, 3, p.Cuts.Load())
 }
 
 func (d *database) revision(id string) string {

@@ -193,11 +193,13 @@ func (w *writing) updates(r *rows) []statement {
 	if r.ids.n == 0 {
 		return nil
 	}
-	sql := updateAll
-	if w.m == apart {
-		sql = updateFree
+	switch {
+	case w.m == apart:
+		return []statement{{sql: w.db.sql(updateFree), args: r.updateArgs().sent(), read: w.updated.read}}
+	case r.single():
+		return []statement{{sql: w.db.sql(updateOne), args: r.oneArgs(), read: w.updated.read}}
 	}
-	return []statement{{sql: w.db.sql(sql), args: r.updateArgs().sent(), read: w.updated.read}}
+	return []statement{{sql: w.db.sql(updateAll), args: r.updateArgs().sent(), read: w.updated.read}}
 }
 
 func (f *findings) read(rows pgx.Rows) error {

@@ -47,7 +47,9 @@ const (
 				wake_at = CASE WHEN NOT t.settled THEN least(i.wake_at, clock.now + nullif(t.wake, -1) * interval '1 microsecond') END,
 				lease_till = coalesce(clock.now + nullif(t.lease, 0) * interval '1 microsecond', i.lease_till)
 			FROM t, clock
-			WHERE i.id = t.id AND i.revision = t.expect AND (t.id IN (SELECT instance_id FROM consumed)) IS NOT TRUE`
+			WHERE i.id = t.id AND i.revision = t.expect`
+
+	notConsumed = ` AND (t.id IN (SELECT instance_id FROM consumed)) IS NOT TRUE`
 
 	insertHistory = `, all_written AS MATERIALIZED (SELECT count(*) = cardinality($1::text[]) AS yes FROM written
 		), history AS (
@@ -64,13 +66,25 @@ const (
 	answerUpdated = answerWritten + ` UNION ALL SELECT instance_id, 2, input, now FROM consumed, clock`
 
 	// updateAllText waits for locked rows.
-	updateAllText = `WITH ` + updated + `, ` + update + ` RETURNING i.id)` + insertHistory + answerUpdated
+	updateAllText = `WITH ` + updated + `, ` + update + notConsumed + ` RETURNING i.id)` + insertHistory + answerUpdated
+
+	// updateOneText is updateAllText for a single transition by an input of the engine's own, as most are when there is little to do: with
+	// values in the place of arrays it takes the server half the time.
+	updateOneText = `WITH t AS (
+			SELECT * FROM (SELECT $1::text, $2::bigint, $3::text, $4::bool, $5::text, $6::bigint, $7::bigint, $8::int, $9::int, $10::int, $16::bigint)
+				AS t (id, revision, state, settled, attention, wake, lease, at, engine, data, expect)
+		), ` + clock + `, ` + update + ` RETURNING i.id
+		), history AS (
+			INSERT INTO {{history}} (instance_id, revision, input, entry, at)
+			SELECT $11::text, $12::bigint, nullif($13::text, ''), substring($bytes FROM $14::int FOR $15::int), clock.now FROM written, clock
+		) SELECT '' AS id, 1 AS found, '' AS input, now FROM clock WHERE EXISTS (SELECT FROM written)
+		UNION ALL SELECT $1::text, 4, '', now FROM clock WHERE NOT EXISTS (SELECT FROM written)`
 
 	// updateFreeText leaves out locked rows.
 	updateFreeText = `WITH ` + updated + `, free AS MATERIALIZED (
 			SELECT i.id FROM t JOIN {{instances}} i ON i.id = t.id AND i.revision = t.expect
 			ORDER BY i.id FOR NO KEY UPDATE OF i SKIP LOCKED
-		), ` + update + ` AND (t.id IN (SELECT id FROM free)) IS TRUE RETURNING i.id)` + insertHistory + answerUpdated + `
+		), ` + update + notConsumed + ` AND (t.id IN (SELECT id FROM free)) IS TRUE RETURNING i.id)` + insertHistory + answerUpdated + `
 		UNION ALL SELECT i.id, 3, '', now FROM clock, t JOIN {{instances}} i ON i.id = t.id AND i.revision = t.expect
 			WHERE (i.id IN (SELECT id FROM free)) IS NOT TRUE`
 
@@ -110,6 +124,7 @@ const (
 // The bytes are the last argument.
 var (
 	updateAll  = strings.ReplaceAll(updateAllText, "$bytes", "$19::bytea")
+	updateOne  = strings.ReplaceAll(updateOneText, "$bytes", "$17::bytea")
 	updateFree = strings.ReplaceAll(updateFreeText, "$bytes", "$19::bytea")
 	insertNew  = strings.ReplaceAll(insertNewText, "$bytes", "$21::bytea")
 )
@@ -239,6 +254,19 @@ func (r *rows) args(others ...*column) arguments {
 		&r.ids, &r.revisions, &r.states, &r.settled, &r.attentions, &r.wakes, &r.leases, &r.at, &r.engines, &r.data,
 		&h.ids, &h.revisions, &h.inputs, &h.at, &h.entries,
 	}, others...), r.bytes}
+}
+
+// single tells whether the rows are what updateOne takes.
+func (r *rows) single() bool { return r.ids.n == 1 && r.history.ids.n == 1 && r.inputs.ids.n == 0 }
+
+// oneArgs are those of updateOne: values, not arrays.
+func (r *rows) oneArgs() [][]byte {
+	a := r.args(&r.expects)
+	sent := make([][]byte, 0, len(a.columns)+1)
+	for _, c := range a.columns {
+		sent = append(sent, c.only())
+	}
+	return append(sent, a.bytes)
 }
 
 // updateArgs are those of updateAll and updateFree.

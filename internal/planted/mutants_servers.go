@@ -26,6 +26,29 @@ var serverMutants = []mutant{
 		"adapters/postgres", "TestStore/commit TestStore/read",
 	},
 	{
+		"history gap of a single one, postgres", "a transition that is committed by itself leaves no history",
+		"adapters/postgres/store_statements.go", []edit{{
+			`insertNew  = strings.ReplaceAll(insertNewText, "$bytes", "$21::bytea")`,
+			`insertNew = func() string {
+				if PLANTED {
+					updateOne = strings.Replace(updateOne, "clock.now FROM written, clock", "clock.now FROM written, clock WHERE false", 1)
+				}
+				return strings.ReplaceAll(insertNewText, "$bytes", "$21::bytea")
+			}()`,
+		}},
+		"adapters/postgres", "TestStore/batch",
+	},
+	{
+		"a single one written, as it seems, postgres", "a transition that is committed by itself counts as written, whatever revision there is",
+		"adapters/postgres/store_statements.go", []edit{{
+			`updateOne  = strings.ReplaceAll(updateOneText, "$bytes", "$17::bytea")`,
+			`updateOne = strings.ReplaceAll(strings.ReplaceAll(updateOneText, "$bytes", "$17::bytea"), "SELECT $1::text, 4", map[bool]string{
+				false: "SELECT $1::text, 4", true: "SELECT '', 1",
+			}[PLANTED])`,
+		}},
+		"adapters/postgres", "TestStore/compare-and-set",
+	},
+	{
 		"all written, as it seems, postgres", "of a batch of which some was written all counts as that",
 		"adapters/postgres/store_statements.go", []edit{{
 			`updateAll  = strings.ReplaceAll(updateAllText, "$bytes", "$19::bytea")`,

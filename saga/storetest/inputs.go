@@ -1,7 +1,12 @@
 package storetest
 
 import (
+	"bytes"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
 
 	"github.com/sagamill/sagamill/saga"
 )
@@ -76,9 +81,59 @@ func withoutIdentity(x *run) {
 var batchRules = []Rule{
 	{Name: "order of verdicts", Text: "verdicts come in the order of the transitions", check: orderOfVerdicts},
 	{Name: "many", Text: "a batch of hundreds of instances is committed like hundreds of batches", check: manyInstances},
+	{Name: "alone or together", Text: "a transition leaves the same whether it is committed alone or among others", check: aloneOrTogether},
 	{Name: "neighbours", Text: "a conflict, a duplicate or a taken key fails alone, and its neighbours are committed whole", check: neighbours},
 	{Name: "rejected", Text: "a transition that the database rejects is Unwritable, says why, changes nothing and fails alone", check: rejectedAlone},
 	{Name: "only rejected", Text: "a batch of nothing but rejected transitions is no error, and they are rejected again", check: onlyRejected},
+}
+
+// A store may write a single transition by another statement than many.
+func aloneOrTogether(x *run) {
+	changes := map[string][]func(*saga.Transition){
+		"a plain": {}, "b data": {data([]byte("other"))}, "c empty data": {data([]byte{})}, "d attention": {attention("look")}, "e settled": {settled},
+		"f wake": {wake(x.ticks(3))}, "g later": {wake(x.ticks(30))}, "h lease": {lease(x.ticks(2))}, "i input": {inputs("i1")}, "j inputs": {inputs("", "i2", "")},
+		"k all": {data([]byte("x")), attention("y"), wake(x.ticks(1)), lease(x.ticks(4)), inputs("i3", "")},
+	}
+	names := slices.Sorted(maps.Keys(changes))
+	var created, together []saga.Transition
+	for _, name := range names {
+		for _, of := range []string{"alone ", "together "} {
+			created = append(created, x.create(of+name, wake(x.ticks(10)), lease(x.ticks(1)), data([]byte("data"))))
+		}
+		together = append(together, x.next("together "+name, 1, changes[name]...))
+	}
+	slices.SortFunc(created, func(a, b saga.Transition) int { return strings.Compare(a.ID, b.ID) })
+	x.mustCommit(created...)
+	before := map[string]saga.Record{}
+	for _, t := range created {
+		before[t.ID] = x.load(strings.TrimPrefix(t.ID, x.id("")))
+	}
+	for _, name := range names {
+		x.mustCommit(x.next("alone "+name, 1, changes[name]...))
+	}
+	x.mustCommit(together...)
+	when := func(t, before, updated time.Time) string {
+		switch {
+		case t.IsZero():
+			return "never"
+		case t.Equal(before):
+			return "as it was"
+		}
+		return "in " + t.Sub(updated).String()
+	}
+	left := func(name string) string {
+		r, was := x.load(name), before[x.id(name)]
+		text := fmt.Sprintf("revision %d, %s, settled %t, attention %q, data %q, wake %s, lease %s", r.Revision, r.State, r.Settled, r.Attention, r.Data,
+			when(r.WakeAt, was.WakeAt, r.UpdatedAt), when(r.LeaseTill, was.LeaseTill, r.UpdatedAt))
+		for _, h := range x.history(name) {
+			of := bytes.ReplaceAll(h.Entry, []byte(x.id(name)), nil)
+			text += fmt.Sprintf("\n%d: input %q, %s, now %t", h.Revision, h.Input, of, h.At.Equal(r.UpdatedAt))
+		}
+		return text + "\n" + strings.ReplaceAll(string(r.Engine), name, "")
+	}
+	for _, name := range names {
+		x.equal("what "+name+" leaves together, and alone", left("together "+name), left("alone "+name))
+	}
 }
 
 func orderOfVerdicts(x *run) {

@@ -47,7 +47,7 @@ func decide(p *plan, before *instance, in input, codec Codec, lim limits) decisi
 	t.finish()
 	return decision{
 		next: t.inst, entry: t.entry, effects: t.effects, answer: t.answer, reason: t.reason,
-		wake: t.wake, lease: t.lease, nothing: t.nothing, faults: t.faults,
+		wake: t.wake, lease: t.lease, nothing: t.nothing, faults: t.faults, replied: t.replied,
 	}
 }
 
@@ -67,6 +67,7 @@ type turn struct {
 	lease   bool
 	nothing bool
 	faults  []error
+	replied replied
 	came    string // the event that comes with this input: it is not judged twice
 	moved   bool   // an event that waited has come to interrupt
 }

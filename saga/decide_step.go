@@ -13,6 +13,10 @@ import (
 
 // attempt starts an attempt of a step's action or compensation. The ledger says already that it is under way.
 func (t *turn) attempt(s *stepPlan, e *compensation.Entry, undo bool) {
+	var first time.Time // when a command was sent first
+	if before := t.inst.timerOf(e, undo); before != nil {
+		first = before.Sent
+	}
 	t.inst.dropEffectTimers(e, undo)
 	n := attemptsOf(e, undo)
 	t.entry.Began = append(t.entry.Began, effectName(s.name, undo, n))
@@ -43,7 +47,14 @@ func (t *turn) attempt(s *stepPlan, e *compensation.Entry, undo bool) {
 		t.outboxTimer(1)
 		return
 	}
-	t.timer(timer{Kind: replyTimer, Step: e.Step, Run: e.Run, Undo: undo, In: retryOf(f).Delay(n, t.in.random)})
+	t.timer(timer{Kind: replyTimer, Step: e.Step, Run: e.Run, Undo: undo, In: t.sendAgain(f, n), Sent: first})
+}
+
+// sendAgain is when a command is sent again: as its policy says, but not before a reply may be expected, as far as the policy lets it wait.
+func (t *turn) sendAgain(f *effectPlan, attempt int) time.Duration {
+	r := retryOf(f)
+	in := r.Delay(attempt, t.in.random)
+	return max(in, min(t.in.patience.wait(f.command.topic), r.Max))
 }
 
 // nameEffect gives the effect the step's own key, if it names one. Without it the action is not tried: under another identity
@@ -159,6 +170,9 @@ func (t *turn) settle(o outcome) {
 		return
 	}
 	reported := t.orphanReported(e, o)
+	if tm, c := t.inst.timerOf(e, o.Undo), s.effect(o.Undo).command; tm != nil && tm.Kind == replyTimer && c != nil && o.Attempt == 1 {
+		t.replied = replied{c.topic, tm.Sent}
+	}
 	switch {
 	case o.Undo:
 		t.settleUndo(s, e, o)

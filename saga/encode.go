@@ -173,11 +173,16 @@ func encodeTimer(o *object, t *timer) {
 	o.flag("ripe", t.Ripe)
 	o.flag("with", t.With)
 	o.number("in", int64(t.In))
-	if !t.Due.IsZero() {
-		o.name("due")
-		o.b = append(t.Due.AppendFormat(append(o.b, '"'), time.RFC3339Nano), '"')
-	}
+	o.time("due", t.Due)
+	o.time("sent", t.Sent)
 	o.b = append(o.b, '}')
+}
+
+func (o *object) time(name string, t time.Time) {
+	if !t.IsZero() {
+		o.name(name)
+		o.b = append(t.AppendFormat(append(o.b, '"'), time.RFC3339Nano), '"')
+	}
 }
 
 func (e *Entry) encode(o *object) ([]byte, error) {

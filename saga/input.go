@@ -12,8 +12,9 @@ type input struct {
 	// published lists the one-way messages that the broker has; it may come alone or along with another input.
 	published []string
 
-	trace  map[string]string // of the request that brings the input
-	random float64           // from 0 up to 1: chance comes from outside
+	trace    map[string]string // of the request that brings the input
+	random   float64           // from 0 up to 1: chance comes from outside
+	patience *patience         // what is known of how long replies take; nil: nothing
 }
 
 type startInput struct{ data []byte }
@@ -108,4 +109,11 @@ type decision struct {
 	lease   bool          // a local step is started
 	nothing bool          // the input changes nothing and is not worth a commit
 	faults  []error       // functions of the definition's that failed, or could not read the data
+	replied replied       // what the input says of how long replies take
+}
+
+// replied is a command whose first attempt was answered. The zero value: none was.
+type replied struct {
+	topic string
+	sent  time.Time // in the store's time
 }

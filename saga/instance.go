@@ -126,6 +126,7 @@ type timer struct {
 	With bool          `json:"with,omitempty"` // of a local attempt: an earlier one might be at work when it began
 	In   time.Duration `json:"in,omitempty"`   // from the commit of the revision that holds it
 	Due  time.Time     `json:"due,omitzero"`   // in the store's time; zero until the commit is known
+	Sent time.Time     `json:"sent,omitzero"`  // of a reply: when the command was sent for the first time; zero until the commit is known
 }
 
 func fromRecord(r Record) (*instance, error) {
@@ -155,8 +156,13 @@ func (i *instance) committed(at time.Time) {
 // fixTimers gives the timers that the last commit set their time.
 func (i *instance) fixTimers(at time.Time) {
 	for k := range i.Timers {
-		if t := &i.Timers[k]; t.Due.IsZero() {
-			t.Due, t.In = at.Add(t.In), 0
+		t := &i.Timers[k]
+		if !t.Due.IsZero() {
+			continue
+		}
+		t.Due, t.In = at.Add(t.In), 0
+		if t.Kind == replyTimer && t.Sent.IsZero() {
+			t.Sent = at
 		}
 	}
 }

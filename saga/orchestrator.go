@@ -34,6 +34,7 @@ type Orchestrator struct {
 
 	intake    *intake
 	memory    *memory
+	patience  patience
 	runner    *runner
 	publisher *publisher
 	sweeper   *sweeper

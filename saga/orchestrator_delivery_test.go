@@ -255,3 +255,35 @@ func TestTopicThatHangsHoldsUpNoOther(t *testing.T) {
 		close(hang)
 	})
 }
+
+// Participants that are busy are not made busier: once it is seen how long replies take, commands are not sent again before they may be
+// expected. When replies are quick again, what is lost is noticed within a second as before.
+func TestCommandsAreNotSentAgainBeforeTheirRepliesMayBeExpected(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w, def := newRigWire(), packSaga()
+		config := rigOf(def)
+		config.Transport = w.transport()
+		o := runRig(t, memory.NewStore(), config)
+		answered := 0
+		// pack starts a saga, answers the first attempt of its command after that time, and tells how often the command was sent.
+		pack := func(after time.Duration) int {
+			key := strconv.Itoa(answered)
+			startSaga(t, def, o, key, rigData{})
+			time.Sleep(after)
+			sent := w.published("packers")[answered:]
+			w.reply(sent[0], "succeeded", `"boxed"`)
+			waitSettled(t, def, o, key)
+			answered += len(sent)
+			return len(sent)
+		}
+		require.Equal(t, 3, pack(3500*time.Millisecond), "at 0, about 1 and about 3 seconds")
+		for range 10 {
+			require.Equal(t, 1, pack(3500*time.Millisecond))
+		}
+		for range 30 {
+			pack(10 * time.Millisecond)
+		}
+		require.Equal(t, 2, pack(1500*time.Millisecond))
+	})
+}

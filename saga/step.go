@@ -149,7 +149,8 @@ func (s Step[D]) Timeout(d time.Duration) Step[D] {
 	return s
 }
 
-// Retry sets when the action is tried again, and how often. A command's first wait is 1s by default.
+// Retry sets when the action is tried again, and how often. A command's first wait is 1s by default; where replies take long it is
+// not sent again before one may be expected, but waits no longer than the policy's Max.
 func (s Step[D]) Retry(r compensation.Retry) Step[D] {
 	s.fault("Retry")
 	s.plan.action.retry = r

@@ -19,6 +19,25 @@ var stepMutants = []mutant{
 		"saga", "TestScripts/outcomes TestLinearSagasAgainstTheModel TestAnomalySuccessThatRacesItsTimeOutIsKeptOrUndone",
 	},
 	{
+		"commands sent again whatever replies take", "participants that are busy get everything twice, and are busier still",
+		"saga/decide_step.go", []edit{{
+			`	return max(in, min(t.in.patience.wait(f.command.topic), r.Max))`,
+			`	if PLANTED {
+		return in
+	}
+	return max(in, min(t.in.patience.wait(f.command.topic), r.Max))`,
+		}},
+		"saga", "TestCommandsAreNotSentAgainBeforeTheirRepliesMayBeExpected",
+	},
+	{
+		"replies that are late say nothing", "when all replies are late nobody learns how long they take",
+		"saga/decide_step.go", []edit{{
+			`c != nil && o.Attempt == 1 {`,
+			`c != nil && o.Attempt == 1 && (!PLANTED || e.Attempts == 1) {`,
+		}},
+		"saga", "TestCommandsAreNotSentAgainBeforeTheirRepliesMayBeExpected",
+	},
+	{
 		"duplicate counted twice", "a success that is heard of again is folded into the data again",
 		"saga/decide_step.go", []edit{{
 			`	if e.Status != compensation.Sent {

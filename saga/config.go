@@ -45,7 +45,8 @@ type OrchestratorConfig struct {
 	Publishers int
 	// Subscribers is the number of subscribers for each topic. Default 4.
 	Subscribers int
-	// CacheSize bounds the instances that are kept in memory, to save reading them. Default 10000.
+	// CacheSize bounds the instances that are kept in memory, to save reading them. Their data are kept as bytes, and as the value that was
+	// read of those. Default 10000.
 	CacheSize int
 
 	// PollInterval is how often the store is asked for what other processes left. Default 1s.

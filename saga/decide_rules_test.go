@@ -396,3 +396,21 @@ func TestFirstRejectionIsTheCause(t *testing.T) {
 	}
 	require.Equal(t, "b: no b", w.inst.Cause)
 }
+
+// A step that is given up is not stuck: nobody tries it any more.
+func TestStepGivenUpByAFaultIsNotStuck(t *testing.T) {
+	t.Parallel()
+	command := Command[int, int]{Name: "ask", Topic: "guides"}
+	keep := func(data, _ int) int { return data }
+	guide := Ask("guide", command, func(int) int { return 1 }, keep).Retry(compensation.Retry{Attempts: 1}).NoUndo("test")
+	w := begun(t, Linear("tour", guide), "1")
+	_, err := w.decide(input{operator: &operation{verb: RetryNow, who: "ann", why: "hurry", step: "guide"}})
+	require.NoError(t, err)
+	w.ok(t, "guide", "not json") // of the second attempt, and the first that counts
+	e := w.inst.Ledger.Latest("guide")
+	require.Equal(t, compensation.Unknown, e.Status)
+	require.Equal(t, 1, e.Faults)
+	require.False(t, e.Stuck)
+	require.Empty(t, w.inst.attention)
+	require.Equal(t, "failed", w.inst.state)
+}

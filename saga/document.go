@@ -8,9 +8,10 @@ import (
 )
 
 // document is a saga's data as the codec wrote them. It remembers the value that was read of them, and gives copies of that to whoever
-// reads them next: a step, its reducer and the step that follows mostly read the same bytes. So what a step does to its data is its own,
-// as if it had read them itself. A value whose type cannot be copied (see copies) is read each time. The zero document is empty; copies of
-// one remember together. It is safe for concurrent use.
+// reads them next: a step, its reducer and the step that follows mostly read the same bytes. What a step does to its data is its own,
+// as if it had read them itself. A value whose type cannot be copied (see copies) is read each time, and so is what another codec than JSON
+// reads: nobody knows whether that lets a value refer to one thing twice. The zero document is empty; copies of one remember together. It is
+// safe for concurrent use.
 type document struct {
 	bytes []byte
 	value *atomic.Pointer[any]
@@ -45,6 +46,9 @@ func readAs[T any](c Codec, d document) (T, error) {
 	t, err := decodeAs[T](c, d.bytes)
 	if err != nil {
 		return t, err
+	}
+	if _, isJSON := c.(JSON); !isJSON {
+		return t, nil
 	}
 	if own, possible := copies.Of(&t); possible {
 		var known any = &own

@@ -15,6 +15,14 @@ var shellMutants = []mutant{
 		"saga", "TestWhatAStepDoesToItsDataIsItsOwn",
 	},
 	{
+		"what decodes itself is copied", "data that refer to one thing twice refer to two: a reducer's change is lost",
+		"saga/internal/copies/copies.go", []edit{{
+			`if p.detach != nil && decodesItself(t) {`,
+			`if p.detach != nil && decodesItself(t) && !PLANTED {`,
+		}},
+		"saga", "TestADocumentThatRefersToOneThingTwice",
+	},
+	{
 		"data are read before they were written", "after a result was folded in, who reads the data gets those of before",
 		"saga/document.go", []edit{{
 			`	if bytes.Equal(after, d.bytes) {`,

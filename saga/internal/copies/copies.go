@@ -2,14 +2,18 @@
 package copies
 
 import (
+	"encoding"
+	"encoding/gob"
+	"encoding/json"
 	"reflect"
 	"sync"
 	"time"
 )
 
-// Of returns a copy of a value. It answers false if there may be something in the type that cannot be copied from outside: a field
-// that is not exported and refers to other memory, an interface, a func, a channel, a type that contains itself. Two pointers to one
-// variable become pointers to two. It is safe for concurrent use, and v is only read.
+// Of returns a copy of a decoded value. It answers false if there may be something in the type that cannot be copied from outside: a field
+// that is not exported and refers to other memory, an interface, a func, a channel, a type that contains itself. So it does for a type that
+// decodes itself, if it refers to other memory: it may have made two references to one thing, of which a copy would make two things. It is
+// safe for concurrent use, and v is only read.
 func Of[T any](v *T) (T, bool) {
 	var none T
 	p := planOf(reflect.TypeFor[T]())
@@ -47,6 +51,30 @@ func planFor(t reflect.Type, within map[reflect.Type]bool) plan {
 	}
 	within[t] = true
 	defer delete(within, t)
+	p := planOfKind(t, within)
+	if p.detach != nil && decodesItself(t) {
+		return plan{}
+	}
+	return p
+}
+
+// decodesItself tells whether a type has a say in what its values refer to. Raw JSON is just bytes.
+func decodesItself(t reflect.Type) bool {
+	if t == reflect.TypeFor[json.RawMessage]() {
+		return false
+	}
+	p := reflect.PointerTo(t)
+	for _, decoder := range []reflect.Type{
+		reflect.TypeFor[json.Unmarshaler](), reflect.TypeFor[encoding.TextUnmarshaler](), reflect.TypeFor[encoding.BinaryUnmarshaler](), reflect.TypeFor[gob.GobDecoder](),
+	} {
+		if p.Implements(decoder) {
+			return true
+		}
+	}
+	return false
+}
+
+func planOfKind(t reflect.Type, within map[reflect.Type]bool) plan {
 	switch t.Kind() {
 	case reflect.Bool, reflect.String, reflect.Float32, reflect.Float64, reflect.Complex64, reflect.Complex128,
 		reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64,

@@ -118,6 +118,25 @@ func TestNoRoomIsShared(t *testing.T) {
 	require.Equal(t, []string{"", "yours"}, v)
 }
 
+// indexed refers to one of its lines twice.
+type indexed struct {
+	Lines map[string]*line
+	First *line `json:"-"`
+}
+
+func (i *indexed) UnmarshalJSON(b []byte) error {
+	if err := json.Unmarshal(b, &i.Lines); err != nil {
+		return err
+	}
+	i.First = i.Lines["first"]
+	return nil
+}
+
+// grade decodes itself, and refers to nothing.
+type grade int
+
+func (g *grade) UnmarshalJSON([]byte) error { *g = 1; return nil }
+
 type tree struct{ Children []tree }
 
 type secret struct{ words []string }
@@ -145,13 +164,21 @@ func TestWhatCannotBeCopiedIsSaidSo(t *testing.T) {
 	not("keys that are pointers", ok)
 	_, ok = copies.Of(new(big.Int))
 	not("a number with memory of its own", ok)
+	_, ok = copies.Of(new(indexed))
+	not("a type that decodes itself", ok)
+	_, ok = copies.Of(new(struct{ In []indexed }))
+	not("the same within another one", ok)
 	_, ok = copies.Of(new(netip.Addr))
 	not("an address with a zone", ok)
 }
 
 func TestWhatIsHiddenAndRefersToNothingIsCopied(t *testing.T) {
 	t.Parallel()
-	v := struct{ n, m int }{1, 2}
+	v := struct {
+		n, m int
+		G    grade
+		At   time.Time
+	}{1, 2, 3, time.Unix(4, 0)}
 	c, ok := copies.Of(&v)
 	require.True(t, ok)
 	require.Equal(t, v, c)

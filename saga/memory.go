@@ -204,10 +204,10 @@ func (m *memory) place(x *remembered) {
 	}
 	switch {
 	case to != nil:
-		x.line, x.element, x.used = to, to.order.PushFront(x), false
-		for to.order.Len() > to.size {
+		for to.order.Len() >= to.size {
 			m.spare(to)
 		}
+		x.line, x.element, x.used = to, to.order.PushFront(x), false
 	case len(x.waiters) == 0:
 		delete(m.byID, x.id)
 		m.unname(x)

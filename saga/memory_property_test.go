@@ -2,6 +2,7 @@ package saga
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -18,6 +19,7 @@ func TestMemoryKeepsWhatItMay(t *testing.T) {
 		said := map[string]*instance{}    // as it was said last; nil: to be asked
 		commits := map[string]*instance{} // the latest of this process
 		waiting := map[*waiter]*instance{}
+		var inTurn []*waiter // those that wait, as they came
 		revision := uint64(0)
 		began := time.Unix(1000, 0)
 		anID := rapid.SampledFrom([]string{"a", "b", "c", "d", "e", "f", "g", "h"})
@@ -34,7 +36,10 @@ func TestMemoryKeepsWhatItMay(t *testing.T) {
 				commits[i.id] = i
 				if said[i.id] = i; over {
 					said[i.id] = nil
+				} else {
+					require.Same(t, i, m.state(i.id), "what was used just now is kept")
 				}
+				require.Equal(t, i.id, m.named(i.definition, i.key))
 				for a, seen := range waiting {
 					if a.of.id != i.id {
 						continue
@@ -57,7 +62,12 @@ func TestMemoryKeepsWhatItMay(t *testing.T) {
 					said[i.id] = nil
 				}
 			},
-			"read":   func(t *rapid.T) { i := made(t); m.read(i); said[i.id] = i },
+			"read": func(t *rapid.T) {
+				i := made(t)
+				m.read(i)
+				require.Same(t, i, m.state(i.id))
+				said[i.id] = i
+			},
 			"forget": func(t *rapid.T) { id := anID.Draw(t, "id"); m.forget(id); said[id] = nil },
 			"wait": func(t *rapid.T) {
 				id := anID.Draw(t, "id")
@@ -65,16 +75,17 @@ func TestMemoryKeepsWhatItMay(t *testing.T) {
 				if known.instance != nil {
 					require.Equal(t, commits[id], known.instance)
 				}
-				waiting[a] = known.instance
+				waiting[a], inTurn = known.instance, append(inTurn, a)
 				_, late := m.wait(id, nil, began.Add(time.Second))
 				require.Nil(t, late.instance, "what was committed before is not told")
 				m.leave(m.byID[id].waiters[len(m.byID[id].waiters)-1])
 			},
 			"leave": func(t *rapid.T) {
-				for a := range waiting {
-					m.leave(a)
-					delete(waiting, a)
-					return
+				if len(inTurn) > 0 {
+					k := rapid.IntRange(0, len(inTurn)-1).Draw(t, "who")
+					m.leave(inTurn[k])
+					delete(waiting, inTurn[k])
+					inTurn = slices.Delete(inTurn, k, k+1)
 				}
 			},
 			"": func(t *rapid.T) {
@@ -111,6 +122,21 @@ func TestMemoryKeepsWhatItMay(t *testing.T) {
 			},
 		})
 	})
+}
+
+// Who comes into a line in which all others were used is not the one who is given up.
+func TestMemoryKeepsWhoComes(t *testing.T) {
+	t.Parallel()
+	m := newMemory(4)
+	for range 2 {
+		for n := range 4 {
+			m.committed(commit{instance: &instance{id: fmt.Sprint(n), key: fmt.Sprint(n)}}, false)
+		}
+	}
+	comes := &instance{id: "new", key: "new"}
+	m.committed(commit{instance: comes}, false)
+	require.Same(t, comes, m.state("new"))
+	require.Equal(t, 4, m.live.order.Len())
 }
 
 // What is used is not given up for what comes and goes.

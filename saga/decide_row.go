@@ -266,9 +266,9 @@ func (e *tooMuchError) Error() string {
 
 // succeeded takes over the result of a step: folded into the data if it is alone, as tryFold has done; else it is kept, and folded in declared
 // order with those of its siblings.
-func (t *turn) succeeded(s *stepPlan, result []byte, folded document) {
+func (t *turn) succeeded(s *stepPlan, result []byte, after document) {
 	if len(t.groupOf(s)) <= 1 {
-		t.inst.data = folded
+		t.inst.data = after
 		return
 	}
 	run := t.inst.Row

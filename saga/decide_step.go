@@ -13,10 +13,7 @@ import (
 
 // attempt starts an attempt of a step's action or compensation. The ledger says already that it is under way.
 func (t *turn) attempt(s *stepPlan, e *compensation.Entry, undo bool) {
-	var first time.Time // when a command was sent first
-	if before := t.inst.timerOf(e, undo); before != nil {
-		first = before.Sent
-	}
+	first := t.inst.firstSent(e, undo)
 	t.inst.dropEffectTimers(e, undo)
 	n := attemptsOf(e, undo)
 	t.entry.Began = append(t.entry.Began, effectName(s.name, undo, n))
@@ -50,11 +47,17 @@ func (t *turn) attempt(s *stepPlan, e *compensation.Entry, undo bool) {
 	t.timer(timer{Kind: replyTimer, Step: e.Step, Run: e.Run, Undo: undo, In: t.sendAgain(f, n), Sent: first})
 }
 
-// sendAgain is when a command is sent again: as its policy says, but not before a reply may be expected, as far as the policy lets it wait.
+// sendAgain is when a command is sent again: as its policy says, which begins no earlier than when a reply may be expected.
 func (t *turn) sendAgain(f *effectPlan, attempt int) time.Duration {
 	r := retryOf(f)
-	in := r.Delay(attempt, t.in.random)
-	return max(in, min(t.in.patience.wait(f.command.topic), r.Max))
+	if wait := t.in.patience[f.command.topic]; wait > r.First {
+		sure := 1 - max(r.Jitter, 0) // the part that is not left to chance
+		r.First = r.Max
+		if float64(wait) < sure*float64(r.Max) {
+			r.First = time.Duration(float64(wait) / sure)
+		}
+	}
+	return r.Delay(attempt, t.in.random)
 }
 
 // nameEffect gives the effect the step's own key, if it names one. Without it the action is not tried: under another identity
@@ -103,6 +106,7 @@ func (t *turn) outboxTimer(try int) {
 // in doubt anyway, and the interrupting event says what follows.
 func (t *turn) failed(s *stepPlan, e *compensation.Entry, undo bool, reason string) {
 	with := !undo && t.inst.beganWithAnother(e)
+	first := t.inst.firstSent(e, undo)
 	t.inst.dropEffectTimers(e, undo)
 	e.Reason = reason
 	n, retry := attemptsOf(e, undo), retryOf(s.effect(undo))
@@ -111,7 +115,7 @@ func (t *turn) failed(s *stepPlan, e *compensation.Entry, undo bool, reason stri
 		return
 	}
 	e.Stuck = retry.Alarming(n)
-	t.timer(timer{Kind: retryTimer, Step: e.Step, Run: e.Run, Undo: undo, In: retry.Delay(n, t.in.random), With: with})
+	t.timer(timer{Kind: retryTimer, Step: e.Step, Run: e.Run, Undo: undo, In: retry.Delay(n, t.in.random), With: with, Sent: first})
 }
 
 // faulty notes an attempt that failed by a fault of the definition: one of its functions panicked, or could not read the data or the

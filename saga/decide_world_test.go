@@ -25,6 +25,7 @@ type world struct {
 	history []Entry
 	fates   map[string][]Disposition // of events from outside, by input
 	random  float64
+	waits   waits
 }
 
 var worldBegan = time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -39,7 +40,7 @@ func newWorld(d AnyDefinition) *world {
 
 // decide asks decide, twice, and commits what it answers. The error says which rule was broken.
 func (w *world) decide(in input) (decision, error) {
-	in.random = w.random
+	in.random, in.patience = w.random, w.waits
 	before, kept := w.inst, shot(w.inst)
 	d := decide(w.plan, before, in, JSON{}, w.lim)
 	again := decide(w.plan, before, in, JSON{}, w.lim)

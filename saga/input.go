@@ -14,7 +14,7 @@ type input struct {
 
 	trace    map[string]string // of the request that brings the input
 	random   float64           // from 0 up to 1: chance comes from outside
-	patience *patience         // what is known of how long replies take; nil: nothing
+	patience waits             // how long replies may take, as far as is known
 }
 
 type startInput struct{ data []byte }

@@ -126,7 +126,7 @@ type timer struct {
 	With bool          `json:"with,omitempty"` // of a local attempt: an earlier one might be at work when it began
 	In   time.Duration `json:"in,omitempty"`   // from the commit of the revision that holds it
 	Due  time.Time     `json:"due,omitzero"`   // in the store's time; zero until the commit is known
-	Sent time.Time     `json:"sent,omitzero"`  // of a reply: when the command was sent for the first time; zero until the commit is known
+	Sent time.Time     `json:"sent,omitzero"`  // of a command: when it was sent for the first time; zero until the commit is known
 }
 
 func fromRecord(r Record) (*instance, error) {
@@ -161,7 +161,7 @@ func (i *instance) fixTimers(at time.Time) {
 			continue
 		}
 		t.Due, t.In = at.Add(t.In), 0
-		if t.Kind == replyTimer && t.Sent.IsZero() {
+		if e := i.Ledger.Find(t.Step, t.Run); t.Kind == replyTimer && e != nil && attemptsOf(e, t.Undo) == 1 {
 			t.Sent = at
 		}
 	}
@@ -264,6 +264,14 @@ func (i *instance) timerOf(e *compensation.Entry, undo bool) *timer {
 		}
 	}
 	return nil
+}
+
+// firstSent is when an effect's command was sent for the first time; zero if it was not, or nobody knows.
+func (i *instance) firstSent(e *compensation.Entry, undo bool) time.Time {
+	if t := i.timerOf(e, undo); t != nil {
+		return t.Sent
+	}
+	return time.Time{}
 }
 
 // of tells whether the timer is that of an effect's present attempt.

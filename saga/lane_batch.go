@@ -252,7 +252,7 @@ func (l *lane) decideJob(g *group, j *job) {
 		return
 	}
 	in := j.in
-	in.random, in.patience = l.o.config.Random(), &l.o.patience
+	in.random, in.patience = l.o.config.Random(), l.o.patience.waits()
 	if in.wake != nil {
 		w := *in.wake
 		w.now, w.leaseOver = g.now, !g.inst.leaseTill.After(g.now)
@@ -306,7 +306,7 @@ func (l *lane) decideUndecided(g *group) {
 	inst.Undecided = nil
 	g.inst = inst
 	for _, u := range inputs {
-		d := decide(g.plan, g.inst, input{event: u.Event, outcome: u.Outcome, random: l.o.config.Random(), patience: &l.o.patience}, l.o.config.Codec, l.o.limits())
+		d := decide(g.plan, g.inst, input{event: u.Event, outcome: u.Outcome, random: l.o.config.Random(), patience: l.o.patience.waits()}, l.o.config.Codec, l.o.limits())
 		l.o.logFaults(g.inst, d.faults)
 		d.nothing = false // that it is not undecided any more has to be written
 		g.apply(nil, "", d)

@@ -1,20 +1,26 @@
 package saga
 
 import (
+	"maps"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
 // patience knows how long the replies to commands have taken lately, for each topic. A command is not sent again before its reply may
 // be expected: when participants are busy, to send everything twice would make them busier still, until they do little else. The estimate
-// is that of RFC 6298 (TCP's retransmission timer), without its minimum: that is the step's own policy.
+// is that of RFC 6298 (TCP's retransmission timer), without its minimum and its back-off: those are the step's own policy.
 //
 // Only what the first attempt was answered counts, however late that is, since a reply says which attempt it answers. It is all in the store's
 // time. The zero value is ready; it is safe for concurrent use.
 type patience struct {
-	mu     sync.Mutex
-	topics map[string]estimate // there are no more than the definitions name
+	mu        sync.Mutex
+	estimates map[string]estimate // by topic: there are no more than the definitions name
+	told      atomic.Pointer[waits]
 }
+
+// waits says how long replies may take, by topic; of others nothing is known. It does not change: decide is given it.
+type waits map[string]time.Duration
 
 // estimate is of how long replies take.
 type estimate struct {
@@ -22,37 +28,57 @@ type estimate struct {
 	variation time.Duration // RTTVAR
 }
 
-// longestReply bounds what one reply counts for: a participant that was away for an hour may be quick again.
-const longestReply = 30 * time.Second
+// wait is RTO.
+func (e estimate) wait() time.Duration { return e.smoothed + 4*e.variation }
+
+// One reply does not count for more than four times what was expected, and the first one of all for ten seconds: it may have waited for a
+// participant, or an orchestrator, that was away, and will be quick again.
+const (
+	longestFirst = 10 * time.Second
+	surprise     = 4
+)
 
 // heard notes that a command's reply has been recorded so long after the command was.
 func (p *patience) heard(topic string, took time.Duration) {
 	if took < 0 { // the store's clock was put back
 		return
 	}
-	took = min(took, longestReply)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	e, known := p.topics[topic]
+	e, known := p.estimates[topic]
 	if !known {
-		if p.topics == nil {
-			p.topics = map[string]estimate{}
-		}
+		took = min(took, longestFirst)
 		e = estimate{smoothed: took, variation: took / 2}
 	} else {
+		took = min(took, max(surprise*e.wait(), resendFirst))
 		e.variation += ((e.smoothed - took).Abs() - e.variation) / 4
 		e.smoothed += (took - e.smoothed) / 8
 	}
-	p.topics[topic] = e
+	if p.estimates == nil {
+		p.estimates = map[string]estimate{}
+	}
+	p.estimates[topic] = e
+	p.tell(topic, e.wait())
 }
 
-// wait is how long a reply may take; 0: nobody knows.
-func (p *patience) wait(topic string) time.Duration {
-	if p == nil {
-		return 0
+// tell changes what is told of a topic, if there is something to tell. The caller holds the lock.
+func (p *patience) tell(topic string, wait time.Duration) {
+	before := p.waits()
+	if told, known := before[topic]; known && (told-wait).Abs() <= told/8 {
+		return
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	e := p.topics[topic]
-	return e.smoothed + 4*e.variation
+	after := maps.Clone(before)
+	if after == nil {
+		after = waits{}
+	}
+	after[topic] = wait
+	p.told.Store(&after)
+}
+
+// waits is what is known by now, to an eighth.
+func (p *patience) waits() waits {
+	if told := p.told.Load(); told != nil {
+		return *told
+	}
+	return nil
 }

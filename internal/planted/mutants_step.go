@@ -21,13 +21,18 @@ var stepMutants = []mutant{
 	{
 		"commands sent again whatever replies take", "participants that are busy get everything twice, and are busier still",
 		"saga/decide_step.go", []edit{{
-			`	return max(in, min(t.in.patience.wait(f.command.topic), r.Max))`,
-			`	if PLANTED {
-		return in
-	}
-	return max(in, min(t.in.patience.wait(f.command.topic), r.Max))`,
+			`wait := t.in.patience[f.command.topic]; wait > r.First {`,
+			`wait := t.in.patience[f.command.topic]; wait > r.First && !PLANTED {`,
 		}},
 		"saga", "TestCommandsAreNotSentAgainBeforeTheirRepliesMayBeExpected",
+	},
+	{
+		"first attempt forgotten with its failure", "replies seem quick when participants are slow",
+		"saga/decide_step.go", []edit{{
+			`With: with, Sent: first})`,
+			`With: with, Sent: map[bool]time.Time{false: first}[PLANTED]})`,
+		}},
+		"saga", "TestReplyTellsHowLongTheFirstAttemptTook",
 	},
 	{
 		"replies that are late say nothing", "when all replies are late nobody learns how long they take",

@@ -9,7 +9,8 @@ import (
 )
 
 // Codec turns the users' types into bytes and back: data, events, commands, replies. It must be deterministic enough that
-// the same value gives the same bytes, and safe for concurrent use.
+// the same value gives the same bytes, and safe for concurrent use. With another one than JSON a saga's data are decoded for each call of
+// a function that gets them.
 type Codec interface {
 	Marshal(v any) ([]byte, error)
 	Unmarshal(b []byte, v any) error

@@ -66,6 +66,7 @@ type step struct {
 	Stuck    bool   `json:"stuck"`
 	Undoable bool   `json:"undoable"`
 	Attempts int    `json:"attempts"`
+	Faults   int    `json:"faults,omitempty"` // those of the attempts that failed by a fault of the definition
 	Undos    int    `json:"undos"`
 	Reason   string `json:"reason,omitempty"`
 }
@@ -93,7 +94,7 @@ func newDetails(i saga.Instance) details {
 		}
 		d.Steps = append(d.Steps, step{
 			Name: e.Step, Run: e.Run, Class: class, Status: string(e.Status), Stuck: e.Stuck, Undoable: e.Undoable,
-			Attempts: e.Attempts, Undos: e.Undos, Reason: e.Reason,
+			Attempts: e.Attempts, Faults: e.Faults, Undos: e.Undos, Reason: e.Reason,
 		})
 	}
 	for _, w := range i.Waiting {

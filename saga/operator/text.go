@@ -55,7 +55,11 @@ func (d details) String() string {
 			if s.Stuck {
 				status += ", stuck"
 			}
-			row(s.Name, s.Run, s.Class, status, s.Attempts, s.Undos, s.Reason)
+			attempts := fmt.Sprint(s.Attempts)
+			if s.Faults > 0 { // the definition's: they cost nothing of the budget, and are mended by a deployment
+				attempts += fmt.Sprintf(", %d by faults of the definition", s.Faults)
+			}
+			row(s.Name, s.Run, s.Class, status, attempts, s.Undos, s.Reason)
 		}
 	})
 	parts := []string{head, steps}

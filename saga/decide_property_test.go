@@ -21,7 +21,7 @@ func TestAnyInputs(t *testing.T) {
 			rapid.Check(t, func(rt *rapid.T) {
 				c := &chaos{world: newWorld(d), T: rt}
 				c.random = rapid.Float64Range(0, 0.99).Draw(rt, "random")
-				c.waits = waits{"inventory": time.Duration(rapid.IntRange(0, 60).Draw(rt, "wait")) * time.Second}
+				c.waits = waits{"inventory/reserve-stock": time.Duration(rapid.IntRange(0, 60).Draw(rt, "wait")) * time.Second}
 				c.must(c.start(rapid.SampledFrom(anyData[d.Name()]).Draw(rt, "data")))
 				for range rapid.IntRange(0, 40).Draw(rt, "inputs") {
 					c.any()

@@ -50,7 +50,7 @@ func (t *turn) attempt(s *stepPlan, e *compensation.Entry, undo bool) {
 // sendAgain is when a command is sent again: as its policy says, which begins no earlier than when a reply may be expected.
 func (t *turn) sendAgain(f *effectPlan, attempt int) time.Duration {
 	r := retryOf(f)
-	if wait := t.in.patience[f.command.topic]; wait > r.First {
+	if wait := t.in.patience[f.command.kind]; wait > r.First {
 		sure := 1 - max(r.Jitter, 0) // the part that is not left to chance
 		r.First = r.Max
 		if float64(wait) < sure*float64(r.Max) {
@@ -175,7 +175,7 @@ func (t *turn) settle(o outcome) {
 	}
 	reported := t.orphanReported(e, o)
 	if tm, c := t.inst.timerOf(e, o.Undo), s.effect(o.Undo).command; tm != nil && tm.Kind == replyTimer && c != nil && o.Attempt == 1 {
-		t.replied = replied{c.topic, tm.Sent}
+		t.replied = replied{c.kind, tm.Sent}
 	}
 	switch {
 	case o.Undo:

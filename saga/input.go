@@ -114,6 +114,6 @@ type decision struct {
 
 // replied is a command whose first attempt was answered. The zero value: none was.
 type replied struct {
-	topic string
-	sent  time.Time // in the store's time
+	command string    // its kind
+	sent    time.Time // in the store's time
 }

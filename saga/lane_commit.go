@@ -124,7 +124,7 @@ func (l *lane) committed(ctx context.Context, g *group, at time.Time) {
 	for _, s := range g.steps {
 		l.o.report(ctx, g.inst, s)
 		if !s.replied.sent.IsZero() {
-			l.o.patience.heard(s.replied.topic, at.Sub(s.replied.sent))
+			l.o.patience.heard(s.replied.command, at.Sub(s.replied.sent))
 		}
 		if !g.superseded { // timers and the sweep see to what is under way now
 			l.o.dispatch(g.inst, s.effects, g.began)

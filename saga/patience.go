@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// patience knows how long the replies to commands have taken lately, for each topic. A command is not sent again before its reply may
+// patience knows how long the replies to commands have taken lately, for each kind of command. A command is not sent again before its reply may
 // be expected: when participants are busy, to send everything twice would make them busier still, until they do little else. The estimate
 // is that of RFC 6298 (TCP's retransmission timer), without its minimum and its back-off: those are the step's own policy.
 //
@@ -15,11 +15,11 @@ import (
 // time. The zero value is ready; it is safe for concurrent use.
 type patience struct {
 	mu        sync.Mutex
-	estimates map[string]estimate // by topic: there are no more than the definitions name
+	estimates map[string]estimate // by kind: there are no more than the definitions name
 	told      atomic.Pointer[waits]
 }
 
-// waits says how long replies may take, by topic; of others nothing is known. It does not change: decide is given it.
+// waits says how long replies may take, by kind of command; of others nothing is known. It does not change: decide is given it.
 type waits map[string]time.Duration
 
 // estimate is of how long replies take.
@@ -39,13 +39,13 @@ const (
 )
 
 // heard notes that a command's reply has been recorded so long after the command was.
-func (p *patience) heard(topic string, took time.Duration) {
+func (p *patience) heard(command string, took time.Duration) {
 	if took < 0 { // the store's clock was put back
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	e, known := p.estimates[topic]
+	e, known := p.estimates[command]
 	if !known {
 		took = min(took, longestFirst)
 		e = estimate{smoothed: took, variation: took / 2}
@@ -57,21 +57,21 @@ func (p *patience) heard(topic string, took time.Duration) {
 	if p.estimates == nil {
 		p.estimates = map[string]estimate{}
 	}
-	p.estimates[topic] = e
-	p.tell(topic, e.wait())
+	p.estimates[command] = e
+	p.tell(command, e.wait())
 }
 
-// tell changes what is told of a topic, if there is something to tell. The caller holds the lock.
-func (p *patience) tell(topic string, wait time.Duration) {
+// tell changes what is told of a kind, if there is something to tell. The caller holds the lock.
+func (p *patience) tell(command string, wait time.Duration) {
 	before := p.waits()
-	if told, known := before[topic]; known && (told-wait).Abs() <= told/8 {
+	if told, known := before[command]; known && (told-wait).Abs() <= told/8 {
 		return
 	}
 	after := maps.Clone(before)
 	if after == nil {
 		after = waits{}
 	}
-	after[topic] = wait
+	after[command] = wait
 	p.told.Store(&after)
 }
 

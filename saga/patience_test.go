@@ -33,7 +33,7 @@ func TestPatienceIsThatOfTCP(t *testing.T) {
 	require.Equal(t, 7250*time.Millisecond, before["stock"], "what decide was given does not change")
 
 	p.heard("ship", time.Minute)
-	require.Equal(t, 3*longestFirst, p.waits()["ship"], "each topic has its own")
+	require.Equal(t, 3*longestFirst, p.waits()["ship"], "each kind has its own")
 }
 
 // A reply that had to wait for somebody who was away says little of the next one, but many of them do.
@@ -88,8 +88,8 @@ func TestPoliciesBeginWhenRepliesMayBeExpected(t *testing.T) {
 		{4 * time.Second, compensation.Retry{First: 10 * time.Second}, 0, 1, 10 * time.Second},
 		{4 * time.Second, compensation.Retry{Max: 2 * time.Second}, 0, 1, 2 * time.Second},
 	} {
-		turn := &turn{in: input{random: c.random, patience: waits{"stock": c.wait}}}
-		got := turn.sendAgain(&effectPlan{command: &commandPlan{topic: "stock"}, retry: c.retry}, c.attempt)
+		turn := &turn{in: input{random: c.random, patience: waits{"stock/reserve": c.wait}}}
+		got := turn.sendAgain(&effectPlan{command: requestPlan[int](Command[int, int]{Name: "reserve", Topic: "stock"}, nil), retry: c.retry}, c.attempt)
 		require.InDelta(t, c.want.Seconds(), got.Seconds(), 0.001, "%+v", c)
 	}
 }
@@ -105,7 +105,7 @@ func TestReplyTellsHowLongTheFirstAttemptTook(t *testing.T) {
 		if d.replied.sent.IsZero() {
 			return -1
 		}
-		require.Equal(t, "inventory", d.replied.topic)
+		require.Equal(t, "inventory/reserve-stock", d.replied.command)
 		return w.now.Sub(d.replied.sent)
 	}
 	_, err := w.wake(1100*time.Millisecond, true) // attempt 2

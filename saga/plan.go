@@ -81,6 +81,7 @@ type effectPlan struct {
 type commandPlan struct {
 	name    string
 	topic   string
+	kind    string // both: what patience tells apart
 	replies string // topic; empty: the orchestrator's own
 	carries []carried
 	request func(c Codec, data document) ([]byte, error)

@@ -212,7 +212,9 @@ func RequestOf[D, C, R any](command Command[C, R], request func(data D) C) Reque
 }
 
 func requestPlan[D, C, R any](command Command[C, R], request func(D) C) *commandPlan {
-	p := &commandPlan{name: command.Name, topic: command.Topic, replies: command.Replies, carries: command.carries()}
+	p := &commandPlan{
+		name: command.Name, topic: command.Topic, kind: command.Topic + "/" + command.Name, replies: command.Replies, carries: command.carries(),
+	}
 	if request != nil {
 		p.request = func(c Codec, data document) ([]byte, error) {
 			d, err := readAs[D](c, data)

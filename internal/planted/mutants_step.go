@@ -21,8 +21,8 @@ var stepMutants = []mutant{
 	{
 		"commands sent again whatever replies take", "participants that are busy get everything twice, and are busier still",
 		"saga/decide_step.go", []edit{{
-			`wait := t.in.patience[f.command.topic]; wait > r.First {`,
-			`wait := t.in.patience[f.command.topic]; wait > r.First && !PLANTED {`,
+			`wait := t.in.patience[f.command.kind]; wait > r.First {`,
+			`wait := t.in.patience[f.command.kind]; wait > r.First && !PLANTED {`,
 		}},
 		"saga", "TestCommandsAreNotSentAgainBeforeTheirRepliesMayBeExpected",
 	},

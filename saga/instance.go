@@ -161,7 +161,10 @@ func (i *instance) fixTimers(at time.Time) {
 			continue
 		}
 		t.Due, t.In = at.Add(t.In), 0
-		if e := i.Ledger.Find(t.Step, t.Run); t.Kind == replyTimer && e != nil && attemptsOf(e, t.Undo) == 1 {
+		if t.Kind != replyTimer {
+			continue
+		}
+		if e := i.Ledger.Find(t.Step, t.Run); e != nil && attemptsOf(e, t.Undo) == 1 {
 			t.Sent = at
 		}
 	}

@@ -161,7 +161,7 @@ func (i *instance) fixTimers(at time.Time) {
 			continue
 		}
 		t.Due, t.In = at.Add(t.In), 0
-		if t.Kind != replyTimer {
+		if t.Kind != replyTimer || !t.Sent.IsZero() {
 			continue
 		}
 		if e := i.Ledger.Find(t.Step, t.Run); e != nil && attemptsOf(e, t.Undo) == 1 {

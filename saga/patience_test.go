@@ -117,6 +117,12 @@ func TestReplyTellsHowLongTheFirstAttemptTook(t *testing.T) {
 	require.Equal(t, 11100*time.Millisecond, told(outcome{Step: "reserve-stock", Run: 1, Attempt: 1, Kind: outcomeSucceeded}))
 
 	w = begun(t, order, `{"total":100}`)
+	w.now = w.now.Add(time.Second / 2)
+	_, err = w.decide(input{operator: &operation{verb: MoveTimer, who: "ann", why: "patience", timer: "reply:reserve-stock", in: time.Hour}})
+	require.NoError(t, err)
+	require.Equal(t, time.Second/2, told(outcome{Step: "reserve-stock", Run: 1, Attempt: 1, Kind: outcomeSucceeded}))
+
+	w = begun(t, order, `{"total":100}`)
 	w.inst.Ledger.Latest("reserve-stock").Attempts = 2 // by a version that did not note when the first was sent
 	w.inst.Timers = []timer{{Kind: replyTimer, Step: "reserve-stock", Run: 1, In: time.Second}}
 	w.inst.committed(w.now)

@@ -90,8 +90,7 @@ func (m *memory) forget(id string) {
 	}
 }
 
-// committed notes what was committed, and tells those who wait. over: no input will be decided on it. A commit that is told late is passed
-// over.
+// committed notes what was committed, and tells those who wait, unless they know of a later commit. over: no input will be decided on it.
 func (m *memory) committed(c commit, over bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -59,22 +59,18 @@ func Unanswered(items []Item) (open []Item) {
 	return open
 }
 
-// Split divides the items, in their order.
+// Split divides the items, in their order. If none is first, as mostly, it copies nothing: no is items itself.
 func Split(items []Item, first func(Item) bool) (yes, no []Item) {
-	for k, it := range items {
-		switch {
-		case !first(it):
-			if yes != nil {
-				no = append(no, it)
-			}
-		case yes == nil:
-			yes, no = append(make([]Item, 0, len(items)-k), it), append(make([]Item, 0, len(items)-1), items[:k]...)
-		default:
-			yes = append(yes, it)
-		}
-	}
-	if yes == nil {
+	if !slices.ContainsFunc(items, first) {
 		return nil, items
+	}
+	no = make([]Item, 0, len(items))
+	for _, it := range items {
+		if first(it) {
+			yes = append(yes, it)
+		} else {
+			no = append(no, it)
+		}
 	}
 	return yes, no
 }
